@@ -1,0 +1,5 @@
+//! The `ternd` command: see [`ternd::cli`].
+
+fn main() -> std::process::ExitCode {
+    ternd::cli::main()
+}

@@ -1,0 +1,92 @@
+//! The relay's vocabulary, named as RFC 8656 names it.
+
+use std::net::SocketAddr;
+
+use crate::stun::Family;
+
+macro_rules! address {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub SocketAddr);
+
+        impl $name {
+            /// IPv4 or IPv6.
+            pub fn family(&self) -> Family {
+                Family::of(&self.0.ip())
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+address! {
+    /// Where a client's packets come from, as the server sees it: its server-reflexive transport address.
+    ClientAddr
+}
+address! {
+    /// The server's own transport address that a client talks to. Never a wildcard.
+    ServerAddr
+}
+address! {
+    /// A peer's transport address, as clients know it.
+    PeerAddr
+}
+address! {
+    /// A relayed transport address, as it is announced to clients and peers.
+    RelayAddr
+}
+
+/// How a client talks to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// A plain stream.
+    Tcp,
+    /// A TLS stream.
+    Tls,
+}
+
+impl Transport {
+    /// Is one message cut from a stream, and ChannelData padded to four bytes?
+    pub const fn is_stream(self) -> bool {
+        !matches!(self, Self::Udp)
+    }
+
+    /// The word used in logs: `udp`, `tcp` or `tls`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+/// The communication path between one client and the server; it identifies an allocation (RFC 8656 section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FiveTuple {
+    /// The client's end.
+    pub client: ClientAddr,
+    /// The server's end.
+    pub server: ServerAddr,
+    /// The protocol between them.
+    pub transport: Transport,
+}
+
+/// Names a relay socket between the core and its driver. Small and dense, so the driver can index with it.
+/// An id is free for reuse once its [`Output::CloseRelay`](super::Output::CloseRelay) was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelayId(pub u32);
