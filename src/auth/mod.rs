@@ -246,7 +246,12 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`Denied`] names the first check that failed.
-    pub fn authenticate(&self, request: &Message<'_>, client: SocketAddr, now: Now) -> Result<Identity, Denied> {
+    pub fn authenticate(
+        &self,
+        request: &Message<'_>,
+        client: SocketAddr,
+        now: Now,
+    ) -> Result<Identity, Denied> {
         let signed = Signed::read(request)?;
         let identity = self.identify(&signed, request, now)?;
         self.check_nonce(&signed, client, now)?;
@@ -305,7 +310,9 @@ impl Authenticator {
         self.settings
             .secrets
             .iter()
-            .map(|secret| Key::derive(signed.username, &self.settings.realm, &password(secret, signed.username)))
+            .map(|secret| {
+                Key::derive(signed.username, &self.settings.realm, &password(secret, signed.username))
+            })
             .find(|key| verify(request, key))
             .map(|key| Identity {
                 username: name.into(),

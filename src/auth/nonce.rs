@@ -84,7 +84,8 @@ impl NonceKey {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,
         };
-        let full = hmac_sha256(&*self.key, &[&unix.to_be_bytes(), &ip.octets(), &client.port().to_be_bytes()]);
+        let full =
+            hmac_sha256(&*self.key, &[&unix.to_be_bytes(), &ip.octets(), &client.port().to_be_bytes()]);
         let mut mac = [0; MAC];
         mac.copy_from_slice(&full[..MAC]);
         mac

@@ -325,7 +325,9 @@ impl<'a> RawAttribute<'a> {
     }
 
     /// The value as a list of [`PasswordAlgorithm`]s, ending with an error where it is malformed.
-    pub fn password_algorithms(&self) -> impl Iterator<Item = Result<PasswordAlgorithm<'a>, DecodeError>> + use<'a> {
+    pub fn password_algorithms(
+        &self,
+    ) -> impl Iterator<Item = Result<PasswordAlgorithm<'a>, DecodeError>> + use<'a> {
         let (mut rest, kind) = (self.value, self.kind);
         std::iter::from_fn(move || {
             if rest.is_empty() {

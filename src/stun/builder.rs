@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use super::integrity::{INTEGRITY_SHA1_LEN, INTEGRITY_SHA256_LEN, adjusted};
 use super::message::{HEADER, MAGIC_COOKIE, message_type};
 use super::{
-    AttributeType, Class, Message, Method, TransactionId, encode_address, encode_xor_address, fingerprint, hmac_sha1,
-    hmac_sha256, padded,
+    AttributeType, Class, Message, Method, TransactionId, encode_address, encode_xor_address, fingerprint,
+    hmac_sha1, hmac_sha256, padded,
 };
 
 /// Builds one message; attributes appear in the order of the calls.

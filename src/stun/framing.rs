@@ -46,7 +46,9 @@ pub fn frame(bytes: &[u8]) -> Result<Frame, FramingError> {
             if bytes.iter().skip(4).zip(&cookie).any(|(a, b)| a != b) {
                 return Err(FramingError);
             }
-            let Some(head) = bytes.first_chunk::<4>() else { return Ok(Frame::Incomplete { needed: HEADER }) };
+            let Some(head) = bytes.first_chunk::<4>() else {
+                return Ok(Frame::Incomplete { needed: HEADER });
+            };
             let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
             if !length.is_multiple_of(4) {
                 return Err(FramingError);

@@ -210,7 +210,12 @@ pub struct Server {}
 
 impl Server {
     /// A relay without allocations. `seed` must be random; it keys the tables.
-    pub fn new(settings: Arc<Settings>, auth: Arc<Authenticator>, shared: Arc<Shared>, seed: [u64; 4]) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        auth: Arc<Authenticator>,
+        shared: Arc<Shared>,
+        seed: [u64; 4],
+    ) -> Self {
         let _ = (settings, auth, shared, seed);
         Self {}
     }
