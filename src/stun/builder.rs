@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use super::integrity::{INTEGRITY_SHA1_LEN, INTEGRITY_SHA256_LEN, adjusted};
 use super::message::{HEADER, MAGIC_COOKIE, message_type};
 use super::{
-    AttributeType, Class, Message, Method, TransactionId, encode_address, encode_xor_address, fingerprint,
-    hmac_sha1, hmac_sha256, padded,
+    AttributeType, Class, Family, Message, Method, TransactionId, encode_address, encode_xor_address,
+    fingerprint, hmac_sha1, hmac_sha256, padded,
 };
 
 /// Builds one message; attributes appear in the order of the calls.
@@ -74,6 +74,13 @@ impl Builder {
         let mut value = vec![0, 0, (code / 100) as u8, (code % 100) as u8];
         value.extend_from_slice(reason.as_bytes());
         self.raw(AttributeType::ERROR_CODE, &value)
+    }
+
+    /// Appends ADDRESS-ERROR-CODE without a reason phrase (RFC 8656 section 18.12). `code` is 440 or 508.
+    #[must_use]
+    pub fn address_error_code(self, family: Family, code: u16) -> Self {
+        let value = [family.number(), 0, (code / 100) as u8, (code % 100) as u8];
+        self.raw(AttributeType::ADDRESS_ERROR_CODE, &value)
     }
 
     /// Appends UNKNOWN-ATTRIBUTES.

@@ -1,0 +1,267 @@
+//! Allocate (RFC 8656 section 7.2): a relayed transport address for a client.
+//!
+//! ```text
+//! client ── Allocate ──► checks 2 to 10 ── BindRelay ──► driver
+//! client ◄── success ─── relay_bound ◄──── address ─────┘
+//! ```
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::allocation::{Allocation, Relay};
+use super::rejection::Rejection;
+use super::request::Request;
+use super::shared::ReservationToken;
+use super::{BindError, Event, FiveTuple, Output, PortChoice, RelayAddr, RelayId, Server};
+use crate::auth::Identity;
+use crate::stun::{Attribute, AttributeType, Family, Message};
+use crate::time::{Instant, Now};
+
+const UDP: u8 = 17;
+/// RFC 8656 section 7.2: a reservation is held for at least 30 seconds.
+const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
+
+/// An Allocate request whose sockets are being bound.
+#[derive(Debug)]
+pub(super) struct Pending {
+    flow: FiveTuple,
+    /// The request itself: the answer needs its header and whether it had FINGERPRINT.
+    request: Vec<u8>,
+    lifetime: Duration,
+    port: PortChoice,
+    /// Families still to hear of.
+    waiting: Vec<Family>,
+    failed: Option<(Family, BindError)>,
+}
+
+/// What a valid request asks for.
+struct Wish {
+    families: Vec<Family>,
+    port: PortChoice,
+    lifetime: Duration,
+}
+
+impl Server {
+    /// Steps 2 to 11, after authentication. `None`: the answer comes when the sockets are bound.
+    pub(super) fn allocate(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        identity: &Identity,
+    ) -> Result<Option<Vec<u8>>, Rejection> {
+        // 2. The 5-tuple must be free. The same request once more gets the same answer.
+        if let Some(slot) = self.slot_of(&request.flow) {
+            return match self.allocations.get(slot) {
+                Some(a) if a.transaction == request.message.transaction_id() => {
+                    Ok((!self.pending.contains_key(&slot)).then(|| self.allocated(now, request, slot, None)))
+                }
+                _ => Err(Rejection::AllocationMismatch("this 5-tuple has an allocation already")),
+            };
+        }
+        let wish = self.read(now, request)?;
+
+        // 10. Quotas.
+        let ticket = self
+            .shared
+            .admit(&identity.user, request.flow.client.0.ip(), &self.settings.limits)
+            .map_err(Rejection::AllocationQuotaReached)?;
+
+        let slot = self.allocations.insert(Allocation::new(
+            request.flow,
+            identity.clone(),
+            request.message.transaction_id(),
+            now.instant,
+            ticket,
+        ));
+        self.by_flow.insert(request.flow, slot);
+        for &family in &wish.families {
+            let relay = RelayId::new(slot, family);
+            self.outputs.push_back(Output::BindRelay { relay, family, port: wish.port });
+        }
+        self.pending.insert(
+            slot,
+            Pending {
+                flow: request.flow,
+                request: request.message.as_bytes().to_vec(),
+                lifetime: wish.lifetime,
+                port: wish.port,
+                waiting: wish.families,
+                failed: None,
+            },
+        );
+        Ok(None)
+    }
+
+    /// Steps 3 to 9: does the request make sense, and can this server do it at all?
+    fn read(&self, now: Now, request: &Request<'_>) -> Result<Wish, Rejection> {
+        use AttributeType as T;
+
+        // 3. REQUESTED-TRANSPORT.
+        match request.get(T::REQUESTED_TRANSPORT)? {
+            Some(Attribute::RequestedTransport(UDP)) => {}
+            Some(Attribute::RequestedTransport(other)) => {
+                return Err(Rejection::UnsupportedTransportProtocol(other));
+            }
+            _ => return Err(Rejection::BadRequest("REQUESTED-TRANSPORT is missing")),
+        }
+        // 4. DONT-FRAGMENT is supported; only its form can be wrong.
+        request.get(T::DONT_FRAGMENT)?;
+
+        let even_port = request.get(T::EVEN_PORT)?;
+        let requested = request.get(T::REQUESTED_ADDRESS_FAMILY)?;
+        let additional = request.get(T::ADDITIONAL_ADDRESS_FAMILY)?;
+        let token = request.get(T::RESERVATION_TOKEN)?;
+        let lifetime = self.lifetime(request.lifetime()?);
+
+        // 5. RESERVATION-TOKEN goes alone.
+        if let Some(Attribute::ReservationToken(token)) = token {
+            if even_port.is_some() || requested.is_some() || additional.is_some() {
+                return Err(Rejection::BadRequest(
+                    "RESERVATION-TOKEN does not go with EVEN-PORT or an address family",
+                ));
+            }
+            let local = self.shared.redeem(*token, now.instant).ok_or(Rejection::NoReservation)?;
+            let families = vec![Family::of(&local.ip())];
+            return Ok(Wish { families, port: PortChoice::Exactly(local), lifetime });
+        }
+        // 6. One of the two family attributes.
+        if requested.is_some() && additional.is_some() {
+            return Err(Rejection::BadRequest("REQUESTED- and ADDITIONAL-ADDRESS-FAMILY do not go together"));
+        }
+        // 8. (form) and 9. (form)
+        let reserve = matches!(even_port, Some(Attribute::EvenPort { reserve: true }));
+        match additional {
+            Some(_) if reserve => {
+                return Err(Rejection::BadRequest(
+                    "EVEN-PORT with R does not go with ADDITIONAL-ADDRESS-FAMILY",
+                ));
+            }
+            None | Some(Attribute::AdditionalAddressFamily(Some(Family::V6))) => {}
+            Some(_) => return Err(Rejection::BadRequest("ADDITIONAL-ADDRESS-FAMILY must be IPv6")),
+        }
+        // 7. The family must be one this server relays.
+        let family = match requested {
+            Some(Attribute::RequestedAddressFamily(Some(family))) => family,
+            Some(_) => return Err(Rejection::AddressFamilyNotSupported),
+            None => Family::V4,
+        };
+        if !self.relays_family(family) && additional.is_none() {
+            return Err(Rejection::AddressFamilyNotSupported);
+        }
+        let families = if additional.is_some() { vec![Family::V4, Family::V6] } else { vec![family] };
+        let port = match even_port {
+            None => PortChoice::Any,
+            Some(_) if reserve => PortChoice::EvenPair,
+            Some(_) => PortChoice::Even,
+        };
+        Ok(Wish { families, port, lifetime })
+    }
+
+    /// Seconds asked for, clamped: the default is the least, the maximum the most (RFC 8656 section 7.2).
+    pub(super) fn lifetime(&self, asked: Option<u32>) -> Duration {
+        let (default, max) = (self.settings.default_lifetime, self.settings.max_lifetime);
+        asked.map_or(default, |s| Duration::from_secs(s.into()).min(max).max(default))
+    }
+
+    fn relays_family(&self, family: Family) -> bool {
+        self.settings.relay_addresses.iter().any(|r| Family::of(&r.local) == family)
+    }
+
+    /// Takes the driver's answer to [`Output::BindRelay`]: the local address, or why there is none.
+    pub fn relay_bound(&mut self, now: Now, relay: RelayId, result: Result<SocketAddr, BindError>) {
+        let (slot, family) = (relay.slot(), relay.family());
+        let (Some(pending), Some(allocation)) = (self.pending.get_mut(&slot), self.allocations.get_mut(slot))
+        else {
+            return;
+        };
+        pending.waiting.retain(|f| *f != family);
+        match result {
+            Ok(local) => {
+                let announced = RelayAddr(self.addresses.announced(local));
+                let expires = now.instant + pending.lifetime;
+                *allocation.relay_mut(family) = Some(Relay { id: relay, announced, local, expires });
+                self.shared.set_relay_port(local, true);
+            }
+            Err(error) => pending.failed = Some((family, error)),
+        }
+        if !pending.waiting.is_empty() {
+            return;
+        }
+        if let Some(pending) = self.pending.remove(&slot) {
+            self.answer_pending(now, slot, &pending);
+        }
+    }
+
+    /// All sockets have been heard of: success with what there is, or failure with nothing left behind.
+    fn answer_pending(&mut self, now: Now, slot: usize, pending: &Pending) {
+        let Ok(message) = Message::parse(&pending.request) else { return };
+        let request = Request { message, flow: pending.flow };
+        let Some(allocation) = self.allocations.get_mut(slot) else { return };
+
+        let Some(first) = allocation.relays().next().copied() else {
+            let rejection = match pending.failed {
+                Some((_, BindError::FamilyNotSupported)) | None => Rejection::AddressFamilyNotSupported,
+                Some((_, error)) => Rejection::NoRelay(error),
+            };
+            let identity = allocation.owner.clone();
+            self.by_flow.remove(&pending.flow);
+            self.allocations.remove(slot);
+            self.reject(now, &request, rejection, Some(&identity));
+            return;
+        };
+        if pending.port == PortChoice::EvenPair {
+            let next = SocketAddr::new(first.local.ip(), first.local.port() | 1);
+            let token: ReservationToken = self.random.next();
+            allocation.reservation = Some(token);
+            self.shared.reserve(token, next, now.instant, now.instant + RESERVATION_LIFETIME);
+        }
+        let event = Event::AllocationCreated {
+            flow: allocation.flow,
+            user: allocation.owner.user.clone(),
+            relay: first.announced,
+            lifetime: pending.lifetime,
+        };
+        self.counters.allocations += 1;
+        self.outputs.push_back(Output::Event(event));
+        self.schedule(slot);
+        let answer = self.allocated(now, &request, slot, pending.failed);
+        self.send(request.flow, answer);
+    }
+
+    /// The success response for an allocation that exists.
+    fn allocated(
+        &self,
+        now: Now,
+        request: &Request<'_>,
+        slot: usize,
+        failed: Option<(Family, BindError)>,
+    ) -> Vec<u8> {
+        let allocation = &self.allocations[slot];
+        let mut builder = request.success();
+        for relay in allocation.relays() {
+            builder = builder.xor_address(AttributeType::XOR_RELAYED_ADDRESS, relay.announced.0);
+        }
+        let left = allocation.relays().map(|r| seconds_until(r.expires, now.instant)).max().unwrap_or(0);
+        builder = builder
+            .u32(AttributeType::LIFETIME, left)
+            .xor_address(AttributeType::XOR_MAPPED_ADDRESS, request.flow.client.0);
+        if let Some(token) = allocation.reservation {
+            builder = builder.raw(AttributeType::RESERVATION_TOKEN, &token);
+        }
+        if let Some((family, error)) = failed {
+            builder = builder.address_error_code(
+                family,
+                match error {
+                    BindError::FamilyNotSupported => 440,
+                    BindError::NoPort => 508,
+                },
+            );
+        }
+        request.seal(self.with_software(builder), Some(&allocation.owner.key))
+    }
+}
+
+/// Whole seconds, rounded up: what is left when the answer arrives is never more than promised by a whole second.
+pub(super) fn seconds_until(end: Instant, now: Instant) -> u32 {
+    end.since(now).as_millis().div_ceil(1000).try_into().unwrap_or(u32::MAX)
+}

@@ -1,0 +1,190 @@
+//! One allocation with all that belongs to it (RFC 8656 section 6): found by its 5-tuple or by a relay, never
+//! spread over several tables.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::shared::{ReservationToken, Ticket};
+use super::sorted_map::SortedMap;
+use super::{Access, FiveTuple, PeerAddr, RelayAddr, RelayId};
+use crate::auth::Identity;
+use crate::stun::{ChannelNumber, Family, TransactionId};
+use crate::time::Instant;
+
+/// RFC 8656 section 9: this MUST be 300 seconds.
+pub(super) const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);
+/// RFC 8656 section 12.
+pub(super) const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
+
+#[derive(Debug)]
+pub(super) struct Allocation {
+    pub flow: FiveTuple,
+    pub owner: Identity,
+    /// By family: IPv4, IPv6.
+    relays: [Option<Relay>; 2],
+    pub peers: Peers,
+    pub created: Instant,
+    /// What created it, to recognise a retransmission.
+    pub transaction: TransactionId,
+    /// What the Allocate response said besides the addresses, for retransmissions.
+    pub reservation: Option<ReservationToken>,
+    pub traffic: Traffic,
+    /// The earliest time that the timer queue knows for this allocation.
+    pub scheduled: Instant,
+    /// The quota it counts against; given back on drop.
+    pub _ticket: Ticket,
+}
+
+impl Allocation {
+    pub(super) fn new(
+        flow: FiveTuple,
+        owner: Identity,
+        transaction: TransactionId,
+        now: Instant,
+        ticket: Ticket,
+    ) -> Self {
+        Self {
+            flow,
+            owner,
+            relays: [None, None],
+            peers: Peers::default(),
+            created: now,
+            transaction,
+            reservation: None,
+            traffic: Traffic::default(),
+            scheduled: Instant::from_millis(u64::MAX),
+            _ticket: ticket,
+        }
+    }
+
+    pub(super) fn relay(&self, family: Family) -> Option<&Relay> {
+        self.relays[index(family)].as_ref()
+    }
+
+    pub(super) fn relay_mut(&mut self, family: Family) -> &mut Option<Relay> {
+        &mut self.relays[index(family)]
+    }
+
+    /// The relays it has, IPv4 first.
+    pub(super) fn relays(&self) -> impl Iterator<Item = &Relay> {
+        self.relays.iter().flatten()
+    }
+
+    pub(super) fn relays_mut(&mut self) -> impl Iterator<Item = &mut Relay> {
+        self.relays.iter_mut().flatten()
+    }
+
+    /// When the next thing here ends.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.relays().map(|r| r.expires).chain(self.peers.expiries()).min()
+    }
+}
+
+const fn index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
+
+/// A relayed transport address of an allocation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Relay {
+    pub id: RelayId,
+    /// As clients and peers know it.
+    pub announced: RelayAddr,
+    /// As the socket is bound.
+    pub local: std::net::SocketAddr,
+    pub expires: Instant,
+}
+
+/// Relayed data, by direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams from the client to peers.
+    pub to_peers: u64,
+    /// Their payload bytes.
+    pub to_peers_bytes: u64,
+    /// Datagrams from peers to the client.
+    pub to_client: u64,
+    /// Their payload bytes.
+    pub to_client_bytes: u64,
+}
+
+/// Permissions and channels (RFC 8656 sections 9 and 12).
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    permissions: SortedMap<IpAddr, Permission>,
+    channels: SortedMap<ChannelNumber, Channel>,
+    numbers: SortedMap<PeerAddr, ChannelNumber>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Permission {
+    access: Access,
+    expires: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Channel {
+    peer: PeerAddr,
+    expires: Instant,
+}
+
+impl Peers {
+    /// May data pass to or from this address, and to which of its ports?
+    pub(super) fn permission(&self, peer: IpAddr, now: Instant) -> Option<Access> {
+        self.permissions.get(&peer).filter(|p| p.expires > now).map(|p| p.access)
+    }
+
+    /// The peer a channel is bound to.
+    pub(super) fn peer_of(&self, number: ChannelNumber, now: Instant) -> Option<PeerAddr> {
+        self.channels.get(&number).filter(|c| c.expires > now).map(|c| c.peer)
+    }
+
+    /// The channel a peer is bound to.
+    pub(super) fn channel_of(&self, peer: PeerAddr, now: Instant) -> Option<ChannelNumber> {
+        let number = *self.numbers.get(&peer)?;
+        self.peer_of(number, now).map(|_| number)
+    }
+
+    /// Installs or refreshes a permission.
+    pub(super) fn permit(&mut self, peer: IpAddr, access: Access, now: Instant) {
+        self.permissions.insert(peer, Permission { access, expires: now + PERMISSION_LIFETIME });
+    }
+
+    /// Binds or refreshes a channel. The caller has checked that neither side is bound elsewhere.
+    pub(super) fn bind(&mut self, number: ChannelNumber, peer: PeerAddr, now: Instant) {
+        self.channels.insert(number, Channel { peer, expires: now + CHANNEL_LIFETIME });
+        self.numbers.insert(peer, number);
+    }
+
+    /// Drops what has ended.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.retain(now, |_| true);
+    }
+
+    /// Drops all that belongs to one family.
+    pub(super) fn forget(&mut self, family: Family, now: Instant) {
+        self.retain(now, |ip| Family::of(ip) != family);
+    }
+
+    fn retain(&mut self, now: Instant, keep: impl Fn(&IpAddr) -> bool) {
+        self.permissions.retain(|ip, p| p.expires > now && keep(ip));
+        self.channels.retain(|_, c| c.expires > now && keep(&c.peer.0.ip()));
+        let channels = &self.channels;
+        self.numbers.retain(|peer, number| channels.get(number).is_some_and(|c| c.peer == *peer));
+    }
+
+    pub(super) fn permissions(&self) -> usize {
+        self.permissions.len()
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    fn expiries(&self) -> impl Iterator<Item = Instant> {
+        self.permissions.values().map(|p| p.expires).chain(self.channels.values().map(|c| c.expires))
+    }
+}

@@ -1,0 +1,22 @@
+//! Binding: "which address do you see?" (RFC 8489 section 12). Anybody may ask; nothing is remembered.
+
+use super::Server;
+use super::rejection::Rejection;
+use super::request::Request;
+use crate::stun::AttributeType;
+
+impl Server {
+    pub(super) fn binding(&mut self, request: &Request<'_>) {
+        let unknown = request.unknown_attributes();
+        let answer = if unknown.is_empty() {
+            self.counters.bindings += 1;
+            let mapped =
+                request.success().xor_address(AttributeType::XOR_MAPPED_ADDRESS, request.flow.client.0);
+            request.seal(mapped, None)
+        } else {
+            self.counters.rejected += 1;
+            request.error(&Rejection::UnknownAttributes(unknown), |b| b, None)
+        };
+        self.send(request.flow, answer);
+    }
+}

@@ -1,0 +1,55 @@
+//! ChannelBind (RFC 8656 section 12.2): a number that stands for a peer, and a permission with it.
+
+use super::policy::Rule;
+use super::rejection::Rejection;
+use super::request::Request;
+use super::shared::Limit;
+use super::{PeerAddr, Server};
+use crate::stun::{Attribute, AttributeType};
+use crate::time::Now;
+
+impl Server {
+    pub(super) fn channel_bind(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        slot: usize,
+    ) -> Result<Vec<u8>, Rejection> {
+        let number = match request.get(AttributeType::CHANNEL_NUMBER)? {
+            Some(Attribute::ChannelNumber(number)) if number.is_valid() => number,
+            Some(_) => return Err(Rejection::BadRequest("CHANNEL-NUMBER is outside 0x4000 to 0x4FFF")),
+            None => return Err(Rejection::BadRequest("CHANNEL-NUMBER is missing")),
+        };
+        let peer = match request.get(AttributeType::XOR_PEER_ADDRESS)? {
+            Some(Attribute::XorPeerAddress(peer)) if peer.port() != 0 => PeerAddr(peer),
+            _ => return Err(Rejection::BadRequest("XOR-PEER-ADDRESS is missing or has port 0")),
+        };
+        let allocation = &self.allocations[slot];
+        if allocation.peers.peer_of(number, now.instant).is_some_and(|bound| bound != peer) {
+            return Err(Rejection::BadRequest("the channel is bound to another peer"));
+        }
+        if allocation.peers.channel_of(peer, now.instant).is_some_and(|bound| bound != number) {
+            return Err(Rejection::BadRequest("the peer is bound to another channel"));
+        }
+        let access = self.check_peer(slot, peer)?;
+        if !self.is_port_open(access, peer) {
+            return Err(Rejection::Forbidden { peer, rule: Rule::OwnAddress });
+        }
+
+        let limits = self.settings.limits;
+        let allocation = &mut self.allocations[slot];
+        let peers = &mut allocation.peers;
+        peers.expire(now.instant);
+        if peers.channel_of(peer, now.instant).is_none() && peers.channels() >= limits.channels {
+            return Err(Rejection::LimitReached(Limit::Channels));
+        }
+        if peers.permission(peer.0.ip(), now.instant).is_none() && peers.permissions() >= limits.permissions {
+            return Err(Rejection::LimitReached(Limit::Permissions));
+        }
+        peers.bind(number, peer, now.instant);
+        peers.permit(peer.0.ip(), access, now.instant);
+        let answer = request.seal(request.success(), Some(&allocation.owner.key));
+        self.schedule(slot);
+        Ok(answer)
+    }
+}

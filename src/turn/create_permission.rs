@@ -1,0 +1,55 @@
+//! CreatePermission (RFC 8656 section 10.2): lets peers' addresses through, all of a request or none.
+
+use std::net::IpAddr;
+
+use super::rejection::Rejection;
+use super::request::Request;
+use super::shared::Limit;
+use super::{Access, PeerAddr, Server};
+use crate::stun::{Attribute, AttributeType};
+use crate::time::Now;
+
+impl Server {
+    pub(super) fn create_permission(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        slot: usize,
+    ) -> Result<Vec<u8>, Rejection> {
+        let id = request.message.transaction_id();
+        let mut peers: Vec<(IpAddr, Access)> = Vec::new();
+        for raw in request.message.attributes().filter(|a| a.kind == AttributeType::XOR_PEER_ADDRESS) {
+            let Ok(Attribute::XorPeerAddress(peer)) = raw.decode(id) else {
+                return Err(Rejection::BadRequest("a malformed XOR-PEER-ADDRESS"));
+            };
+            peers.push((peer.ip(), self.check_peer(slot, PeerAddr(peer))?));
+        }
+        if peers.is_empty() {
+            return Err(Rejection::BadRequest("XOR-PEER-ADDRESS is missing"));
+        }
+
+        let allocation = &mut self.allocations[slot];
+        allocation.peers.expire(now.instant);
+        peers.sort_unstable_by_key(|(ip, _)| *ip);
+        peers.dedup_by_key(|(ip, _)| *ip);
+        let new =
+            peers.iter().filter(|(ip, _)| allocation.peers.permission(*ip, now.instant).is_none()).count();
+        if allocation.peers.permissions() + new > self.settings.limits.permissions {
+            return Err(Rejection::LimitReached(Limit::Permissions));
+        }
+        for (ip, access) in peers {
+            allocation.peers.permit(ip, access, now.instant);
+        }
+        let answer = request.seal(request.success(), Some(&allocation.owner.key));
+        self.schedule(slot);
+        Ok(answer)
+    }
+
+    /// The family must be one of the allocation's, and the policy must leave the address open.
+    pub(super) fn check_peer(&self, slot: usize, peer: PeerAddr) -> Result<Access, Rejection> {
+        if self.allocations[slot].relay(peer.family()).is_none() {
+            return Err(Rejection::PeerAddressFamilyMismatch);
+        }
+        self.policy.check(peer.0.ip()).map_err(|rule| Rejection::Forbidden { peer, rule })
+    }
+}

@@ -1,0 +1,131 @@
+//! Relayed data, both ways (RFC 8656 sections 11 and 12): what 99 % of all packets are.
+//!
+//! No answer, no queue, no copy, no heap: a look-up, the checks, a [`Verdict`].
+//!
+//! ```text
+//! client ── ChannelData or Send indication ──► from_client ──► peer
+//! client ◄── ChannelData or Data indication ── handle_peer ◄── peer
+//! ```
+
+use std::net::SocketAddr;
+
+use super::request::unknown;
+use super::{Access, FiveTuple, Framing, PayloadRange, PeerAddr, RelayId, Server, Verdict};
+use crate::stun::{AttributeType, CHANNEL_DATA_HEADER, ChannelData, Message, decode_xor_address};
+use crate::time::Now;
+
+impl Server {
+    /// RFC 8656 section 12.6.
+    pub(super) fn channel_data(&mut self, now: Now, flow: FiveTuple, bytes: &[u8]) -> Verdict {
+        let Some(data) = ChannelData::parse(bytes) else {
+            self.counters.malformed += 1;
+            return Verdict::Nothing;
+        };
+        let Some(slot) = self.slot_of(&flow) else {
+            self.counters.no_allocation += 1;
+            return Verdict::Nothing;
+        };
+        let Some(peer) = self.allocations[slot].peers.peer_of(data.number, now.instant) else {
+            self.counters.no_channel += 1;
+            return Verdict::Nothing;
+        };
+        let payload = PayloadRange { start: CHANNEL_DATA_HEADER, end: CHANNEL_DATA_HEADER + data.data.len() };
+        self.relay_to(now, slot, peer, payload, false)
+    }
+
+    /// RFC 8656 section 11.2.
+    pub(super) fn send_indication(&mut self, now: Now, flow: FiveTuple, message: &Message<'_>) -> Verdict {
+        let Some(slot) = self.slot_of(&flow) else {
+            self.counters.no_allocation += 1;
+            return Verdict::Nothing;
+        };
+        let peer = message
+            .find(AttributeType::XOR_PEER_ADDRESS)
+            .and_then(|a| decode_xor_address(a.value, message.transaction_id()))
+            .filter(|peer| peer.port() != 0);
+        let data = message.find(AttributeType::DATA);
+        let (Some(peer), Some(data), None) = (peer, data, unknown(message).next()) else {
+            self.counters.malformed += 1;
+            return Verdict::Nothing;
+        };
+        let start = data.offset + 4;
+        let payload = PayloadRange { start, end: start + data.value.len() };
+        let dont_fragment = message.find(AttributeType::DONT_FRAGMENT).is_some();
+        self.relay_to(now, slot, PeerAddr(peer), payload, dont_fragment)
+    }
+
+    fn relay_to(
+        &mut self,
+        now: Now,
+        slot: usize,
+        peer: PeerAddr,
+        payload: PayloadRange,
+        dont_fragment: bool,
+    ) -> Verdict {
+        let allocation = &self.allocations[slot];
+        let Some(access) = allocation.peers.permission(peer.0.ip(), now.instant) else {
+            self.counters.no_permission += 1;
+            return Verdict::Nothing;
+        };
+        if !self.is_port_open(access, peer) {
+            self.counters.no_permission += 1;
+            return Verdict::Nothing;
+        }
+        let Some(relay) = allocation.relay(peer.family()).filter(|r| r.expires > now.instant) else {
+            self.counters.no_allocation += 1;
+            return Verdict::Nothing;
+        };
+        let verdict =
+            Verdict::Relay { relay: relay.id, to: self.addresses.local(peer.0), payload, dont_fragment };
+        let bytes = (payload.end - payload.start) as u64;
+        let traffic = &mut self.allocations[slot].traffic;
+        traffic.to_peers += 1;
+        traffic.to_peers_bytes += bytes;
+        self.counters.traffic.to_peers += 1;
+        self.counters.traffic.to_peers_bytes += bytes;
+        verdict
+    }
+
+    /// Takes one datagram of `len` bytes that came in on a relay socket, `from` as the socket saw it
+    /// (RFC 8656 section 11.3).
+    pub fn handle_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, len: usize) -> Verdict {
+        let from = PeerAddr(self.addresses.announced(from));
+        let slot = relay.slot();
+        let Some(allocation) = self.allocations.get(slot) else {
+            self.counters.no_allocation += 1;
+            return Verdict::Nothing;
+        };
+        if allocation.relay(relay.family()).is_none_or(|r| r.expires <= now.instant) {
+            self.counters.no_allocation += 1;
+            return Verdict::Nothing;
+        }
+        let access = allocation.peers.permission(from.0.ip(), now.instant);
+        if !access.is_some_and(|access| self.is_port_open(access, from)) {
+            self.counters.no_permission += 1;
+            return Verdict::Nothing;
+        }
+        if len > Framing::MAX_PAYLOAD {
+            self.counters.malformed += 1;
+            return Verdict::Nothing;
+        }
+        let (flow, channel) = (allocation.flow, allocation.peers.channel_of(from, now.instant));
+        let framing = match channel {
+            Some(number) => Framing::Channel(number),
+            None => Framing::Data { peer: from, id: self.random.transaction_id() },
+        };
+        let traffic = &mut self.allocations[slot].traffic;
+        traffic.to_client += 1;
+        traffic.to_client_bytes += len as u64;
+        self.counters.traffic.to_client += 1;
+        self.counters.traffic.to_client_bytes += len as u64;
+        Verdict::ToClient { flow, framing }
+    }
+
+    /// On this server's own relay addresses, only the ports of live allocations are open.
+    pub(super) fn is_port_open(&self, access: Access, peer: PeerAddr) -> bool {
+        match access {
+            Access::Open => true,
+            Access::RelayPortsOnly => self.shared.is_relay_port(self.addresses.local(peer.0)),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Refresh (RFC 8656 section 8.2): a longer life for an allocation, or its end.
+
+use std::time::Duration;
+
+use super::allocate::seconds_until;
+use super::rejection::Rejection;
+use super::request::Request;
+use super::{EndReason, Server};
+use crate::stun::{Attribute, AttributeType};
+use crate::time::Now;
+
+impl Server {
+    pub(super) fn refresh(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        slot: usize,
+    ) -> Result<Vec<u8>, Rejection> {
+        let desired = match request.lifetime()? {
+            Some(0) => Duration::ZERO,
+            asked => self.lifetime(asked),
+        };
+        let only = match request.get(AttributeType::REQUESTED_ADDRESS_FAMILY)? {
+            None => None,
+            Some(Attribute::RequestedAddressFamily(Some(family)))
+                if self.allocations[slot].relay(family).is_some() =>
+            {
+                Some(family)
+            }
+            Some(_) => return Err(Rejection::PeerAddressFamilyMismatch),
+        };
+        let allocation = &mut self.allocations[slot];
+        let key = allocation.owner.key.clone();
+
+        match only {
+            Some(family) if desired.is_zero() && allocation.relays().count() > 1 => {
+                self.close_relay(now, slot, family)
+            }
+            _ if desired.is_zero() => self.end(now, slot, EndReason::Deleted),
+            _ => {
+                for relay in
+                    allocation.relays_mut().filter(|r| only.is_none_or(|f| f == r.announced.family()))
+                {
+                    relay.expires = now.instant + desired;
+                }
+                self.schedule(slot);
+            }
+        }
+        let left = seconds_until(now.instant + desired, now.instant);
+        let builder = request.success().u32(AttributeType::LIFETIME, left);
+        Ok(request.seal(self.with_software(builder), Some(&key)))
+    }
+}

@@ -1,0 +1,106 @@
+//! A request on its way through the server: what it asks, who asks, and the answer.
+
+use super::FiveTuple;
+use super::rejection::Rejection;
+use crate::auth::{Denied, Key};
+use crate::stun::{Attribute, AttributeType, Builder, Class, Message};
+
+/// One request and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request<'a> {
+    pub message: Message<'a>,
+    pub flow: FiveTuple,
+}
+
+impl<'a> Request<'a> {
+    /// The first attribute of this type, understood.
+    pub(super) fn get(&self, kind: AttributeType) -> Result<Option<Attribute<'a>>, Rejection> {
+        let decode = |raw: crate::stun::RawAttribute<'a>| raw.decode(self.message.transaction_id());
+        self.message
+            .find(kind)
+            .map(decode)
+            .transpose()
+            .map_err(|_| Rejection::BadRequest("a malformed attribute"))
+    }
+
+    /// LIFETIME in seconds, if present.
+    pub(super) fn lifetime(&self) -> Result<Option<u32>, Rejection> {
+        Ok(self.get(AttributeType::LIFETIME)?.and_then(|a| match a {
+            Attribute::Lifetime(seconds) => Some(seconds),
+            _ => None,
+        }))
+    }
+
+    /// Attributes that this server must understand and does not.
+    pub(super) fn unknown_attributes(&self) -> Vec<AttributeType> {
+        let mut unknown: Vec<_> = unknown(&self.message).collect();
+        unknown.sort_unstable();
+        unknown.dedup();
+        unknown
+    }
+
+    /// A success response, to be filled and then sealed with [`seal`](Self::seal).
+    pub(super) fn success(&self) -> Builder {
+        Builder::response(Class::Success, &self.message)
+    }
+
+    /// The whole error response. Signed if the key is known, but for 401 and 438, which carry the challenge.
+    pub(super) fn error(
+        &self,
+        rejection: &Rejection,
+        challenge: impl FnOnce(Builder) -> Builder,
+        key: Option<&Key>,
+    ) -> Vec<u8> {
+        let builder =
+            Builder::response(Class::Error, &self.message).error_code(rejection.code(), rejection.reason());
+        match rejection {
+            Rejection::Denied(Denied::Incomplete) => self.seal(builder, None),
+            Rejection::Denied(_) => self.seal(challenge(builder), None),
+            Rejection::UnknownAttributes(kinds) => self.seal(builder.unknown_attributes(kinds), key),
+            _ => self.seal(builder, key),
+        }
+    }
+
+    /// Signs, and adds FINGERPRINT if the request had one.
+    pub(super) fn seal(&self, builder: Builder, key: Option<&Key>) -> Vec<u8> {
+        let builder = match key {
+            Some(key) => builder.message_integrity(key.as_bytes()),
+            None => builder,
+        };
+        match self.message.find(AttributeType::FINGERPRINT) {
+            Some(_) => builder.fingerprint().finish(),
+            None => builder.finish(),
+        }
+    }
+}
+
+/// The comprehension-required attributes of a message that this server does not know, as they come.
+pub(super) fn unknown<'a>(message: &Message<'a>) -> impl Iterator<Item = AttributeType> + use<'a> {
+    message.attributes().map(|a| a.kind).filter(|kind| kind.is_comprehension_required() && !is_known(*kind))
+}
+
+const fn is_known(kind: AttributeType) -> bool {
+    use AttributeType as T;
+    matches!(
+        kind,
+        T::MAPPED_ADDRESS
+            | T::USERNAME
+            | T::MESSAGE_INTEGRITY
+            | T::ERROR_CODE
+            | T::UNKNOWN_ATTRIBUTES
+            | T::CHANNEL_NUMBER
+            | T::LIFETIME
+            | T::XOR_PEER_ADDRESS
+            | T::DATA
+            | T::REALM
+            | T::NONCE
+            | T::XOR_RELAYED_ADDRESS
+            | T::REQUESTED_ADDRESS_FAMILY
+            | T::EVEN_PORT
+            | T::REQUESTED_TRANSPORT
+            | T::DONT_FRAGMENT
+            | T::MESSAGE_INTEGRITY_SHA256
+            | T::XOR_MAPPED_ADDRESS
+            | T::RESERVATION_TOKEN
+    )
+}

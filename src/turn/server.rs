@@ -1,0 +1,385 @@
+//! One shard's relay: what enters is told apart here and goes to the file of its method.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ahash::RandomState;
+use slab::Slab;
+
+use super::allocate::Pending;
+use super::allocation::Allocation;
+use super::policy::PeerPolicy;
+use super::rejection::Rejection;
+use super::request::Request;
+use super::{Counters, EndReason, Event, FiveTuple, Output, RelayId, Settings, Shared, Verdict};
+use crate::auth::{Authenticator, Denied, Identity};
+use crate::stun::{AttributeType, Builder, Class, Family, Message, Method, TransactionId, hmac_sha256};
+use crate::time::{Instant, Now};
+
+/// Allocations that end in one call of [`Server::handle_timeout`]: a wave of expiries must not hold up packets.
+const EXPIRIES_PER_CALL: usize = 256;
+
+/// One shard's relay.
+#[derive(Debug)]
+pub struct Server {
+    pub(super) settings: Arc<Settings>,
+    pub(super) auth: Arc<Authenticator>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) policy: PeerPolicy,
+    pub(super) addresses: AddressMap,
+    pub(super) random: Random,
+
+    pub(super) allocations: Slab<Allocation>,
+    pub(super) by_flow: HashMap<FiveTuple, usize, RandomState>,
+    pub(super) pending: HashMap<usize, Pending, RandomState>,
+    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) counters: Counters,
+}
+
+impl Server {
+    /// A relay without allocations. `seed` must be random and different for each shard.
+    pub fn new(
+        settings: Arc<Settings>,
+        auth: Arc<Authenticator>,
+        shared: Arc<Shared>,
+        seed: [u8; 32],
+    ) -> Self {
+        let mut random = Random { seed, counter: 0 };
+        let mut hasher = || {
+            let mut word = || u64::from_ne_bytes(random.next());
+            RandomState::with_seeds(word(), word(), word(), word())
+        };
+        Self {
+            policy: PeerPolicy::new(&settings),
+            addresses: AddressMap::new(&settings),
+            by_flow: HashMap::with_hasher(hasher()),
+            pending: HashMap::with_hasher(hasher()),
+            settings,
+            auth,
+            shared,
+            random,
+            allocations: Slab::new(),
+            timers: BinaryHeap::new(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one datagram, or one frame of a stream, from a client.
+    pub fn handle_client(&mut self, now: Now, flow: FiveTuple, bytes: &[u8]) -> Verdict {
+        match bytes.first() {
+            Some(0x40..=0x7F) => self.channel_data(now, flow, bytes),
+            Some(0x00..=0x3F) => self.stun(now, flow, bytes),
+            _ => {
+                self.counters.not_stun += 1;
+                Verdict::Nothing
+            }
+        }
+    }
+
+    fn stun(&mut self, now: Now, flow: FiveTuple, bytes: &[u8]) -> Verdict {
+        let message = match Message::parse(bytes) {
+            Ok(message) if message.verify_fingerprint() != Some(false) => message,
+            Ok(_) => {
+                self.counters.malformed += 1;
+                return Verdict::Nothing;
+            }
+            Err(_) => {
+                self.counters.not_stun += 1;
+                return Verdict::Nothing;
+            }
+        };
+        let request = Request { message, flow };
+        match (message.class(), message.method()) {
+            (Class::Indication, Method::SEND) => return self.send_indication(now, flow, &message),
+            // A keep-alive (RFC 8489 section 6.3.2).
+            (Class::Indication, Method::BINDING) => {}
+            (Class::Request, Method::BINDING) => self.binding(&request),
+            (
+                Class::Request,
+                Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND,
+            ) => self.request(now, &request),
+            _ => self.counters.unsupported += 1,
+        }
+        Verdict::Nothing
+    }
+
+    /// A request that needs a credential: authentication, unknown attributes, then the method's own steps
+    /// (RFC 8489 section 6.3, RFC 8656 section 5).
+    fn request(&mut self, now: Now, request: &Request<'_>) {
+        let slot = self.slot_of(&request.flow);
+        let client = request.flow.client.0;
+        let identity = match slot {
+            Some(slot) => {
+                self.auth.authenticate_on(&self.allocations[slot].owner, &request.message, client, now)
+            }
+            None => self.auth.authenticate(&request.message, client, now),
+        };
+        let identity = match identity {
+            Ok(identity) => identity,
+            Err(denied) => return self.reject(now, request, denied.into(), None),
+        };
+        match self.carry_out(now, request, slot, &identity) {
+            Ok(Some(answer)) => self.send(request.flow, answer),
+            Ok(None) => {}
+            Err(rejection) => self.reject(now, request, rejection, Some(&identity)),
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        slot: Option<usize>,
+        identity: &Identity,
+    ) -> Result<Option<Vec<u8>>, Rejection> {
+        let unknown = request.unknown_attributes();
+        if !unknown.is_empty() {
+            return Err(Rejection::UnknownAttributes(unknown));
+        }
+        if request.message.method() == Method::ALLOCATE {
+            return self.allocate(now, request, identity);
+        }
+        let slot = slot
+            .filter(|slot| !self.pending.contains_key(slot))
+            .ok_or(Rejection::AllocationMismatch("this 5-tuple has no allocation"))?;
+        if self.allocations[slot].owner.username != identity.username {
+            return Err(Rejection::WrongCredentials);
+        }
+        match request.message.method() {
+            Method::REFRESH => self.refresh(now, request, slot),
+            Method::CREATE_PERMISSION => self.create_permission(now, request, slot),
+            _ => self.channel_bind(now, request, slot),
+        }
+        .map(Some)
+    }
+
+    /// Answers with an error, and tells the operator unless it is a step of the normal handshake.
+    pub(super) fn reject(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        rejection: Rejection,
+        identity: Option<&Identity>,
+    ) {
+        let challenge = |builder: Builder| {
+            builder
+                .raw(AttributeType::REALM, self.auth.realm().as_bytes())
+                .raw(AttributeType::NONCE, self.auth.nonce(request.flow.client.0, now).as_bytes())
+        };
+        let answer = request.error(&rejection, challenge, identity.map(|i| &i.key));
+        self.send(request.flow, answer);
+
+        match &rejection {
+            r if r.is_routine() => self.counters.challenges += 1,
+            Rejection::Denied(Denied::Unauthorized { .. }) => self.counters.authentication_failures += 1,
+            _ => self.counters.rejected += 1,
+        }
+        if !rejection.is_routine() {
+            self.outputs.push_back(Output::Event(Event::Refused {
+                flow: request.flow,
+                method: request.message.method(),
+                user: identity.map(|i| i.user.clone()),
+                rejection,
+            }));
+        }
+    }
+
+    /// The stream of a client has ended: its allocation ends with it.
+    pub fn client_gone(&mut self, now: Now, flow: FiveTuple) {
+        if let Some(slot) = self.slot_of(&flow) {
+            self.end(now, slot, EndReason::ClientGone);
+        }
+    }
+
+    /// Does this path have an allocation?
+    pub fn has_allocation(&self, flow: &FiveTuple) -> bool {
+        self.by_flow.contains_key(flow)
+    }
+
+    /// The next thing to do. Take until `None` after each call of another method.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout); `None` if nothing can expire.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Ends what has expired by `now`, a bounded number at a time: while [`poll_timeout`](Self::poll_timeout) lies
+    /// in the past, call again.
+    pub fn handle_timeout(&mut self, now: Now) {
+        for _ in 0..EXPIRIES_PER_CALL {
+            match self.timers.peek() {
+                Some(&Reverse((at, slot))) if at <= now.instant => {
+                    self.timers.pop();
+                    // An entry that the allocation does not count on was overtaken by another one.
+                    if self.allocations.get(slot).is_some_and(|a| a.scheduled == at) {
+                        self.expire(now, slot);
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Now, slot: usize) {
+        let over: Vec<Family> = [Family::V4, Family::V6]
+            .into_iter()
+            .filter(|f| self.allocations[slot].relay(*f).is_some_and(|r| r.expires <= now.instant))
+            .collect();
+        if over.len() == self.allocations[slot].relays().count() {
+            return self.end(now, slot, EndReason::Expired);
+        }
+        for family in over {
+            self.close_relay(now, slot, family);
+        }
+        let allocation = &mut self.allocations[slot];
+        allocation.peers.expire(now.instant);
+        allocation.scheduled = Instant::from_millis(u64::MAX);
+        self.schedule(slot);
+    }
+
+    /// Makes sure that a timer fires when the next thing of this allocation ends. One that fires earlier is enough:
+    /// it looks again.
+    pub(super) fn schedule(&mut self, slot: usize) {
+        let allocation = &mut self.allocations[slot];
+        if let Some(at) = allocation.next_expiry().filter(|at| *at < allocation.scheduled) {
+            allocation.scheduled = at;
+            self.timers.push(Reverse((at, slot)));
+        }
+    }
+
+    /// Closes one of an allocation's relays with the permissions and channels of its family.
+    pub(super) fn close_relay(&mut self, now: Now, slot: usize, family: Family) {
+        let allocation = &mut self.allocations[slot];
+        if let Some(relay) = allocation.relay_mut(family).take() {
+            allocation.peers.forget(family, now.instant);
+            self.shared.set_relay_port(relay.local, false);
+            self.outputs.push_back(Output::CloseRelay { relay: relay.id });
+        }
+    }
+
+    /// Ends an allocation; nothing of it stays.
+    pub(super) fn end(&mut self, now: Now, slot: usize, reason: EndReason) {
+        let relay = self.allocations[slot].relays().next().map(|r| r.announced);
+        for family in [Family::V4, Family::V6] {
+            self.close_relay(now, slot, family);
+        }
+        let allocation = self.allocations.remove(slot);
+        self.by_flow.remove(&allocation.flow);
+        self.pending.remove(&slot);
+        self.outputs.push_back(Output::Event(Event::AllocationEnded {
+            flow: allocation.flow,
+            user: allocation.owner.user.clone(),
+            relay,
+            lived: now.instant.since(allocation.created),
+            traffic: allocation.traffic,
+            reason,
+        }));
+        self.tidy();
+    }
+
+    /// Timers of ended allocations wait in the queue until they are due; throw them out before they outnumber the
+    /// living.
+    fn tidy(&mut self) {
+        if self.timers.len() > 64 + 4 * self.allocations.len() {
+            let allocations = &self.allocations;
+            self.timers
+                .retain(|Reverse((at, slot))| allocations.get(*slot).is_some_and(|a| a.scheduled == *at));
+            self.timers.shrink_to(64);
+            self.by_flow.shrink_to(2 * self.allocations.len());
+            self.outputs.shrink_to(64);
+            if self.allocations.is_empty() {
+                self.allocations = Slab::new();
+            }
+        }
+    }
+
+    /// Counts since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Allocations of this shard.
+    pub fn allocations(&self) -> usize {
+        self.allocations.len()
+    }
+
+    pub(super) fn slot_of(&self, flow: &FiveTuple) -> Option<usize> {
+        self.by_flow.get(flow).copied()
+    }
+
+    pub(super) fn send(&mut self, flow: FiveTuple, bytes: Vec<u8>) {
+        self.outputs.push_back(Output::Send { flow, bytes });
+    }
+
+    pub(super) fn with_software(&self, builder: Builder) -> Builder {
+        match &self.settings.software {
+            Some(software) => builder.raw(AttributeType::SOFTWARE, software.as_bytes()),
+            None => builder,
+        }
+    }
+}
+
+impl RelayId {
+    pub(super) fn new(slot: usize, family: Family) -> Self {
+        Self((slot as u32) << 1 | u32::from(family == Family::V6))
+    }
+
+    pub(super) fn slot(self) -> usize {
+        (self.0 >> 1) as usize
+    }
+
+    pub(super) fn family(self) -> Family {
+        if self.0 & 1 == 0 { Family::V4 } else { Family::V6 }
+    }
+}
+
+/// 1:1 NAT: the address a socket has, and the address the world knows it by.
+#[derive(Clone, Debug)]
+pub(super) struct AddressMap(Vec<super::RelayAddress>);
+
+impl AddressMap {
+    fn new(settings: &Settings) -> Self {
+        Self(settings.relay_addresses.iter().filter(|r| r.local != r.announced).copied().collect())
+    }
+
+    pub(super) fn announced(&self, local: SocketAddr) -> SocketAddr {
+        let known = self.0.iter().find(|r| r.local == local.ip());
+        known.map_or(local, |r| SocketAddr::new(r.announced, local.port()))
+    }
+
+    pub(super) fn local(&self, announced: SocketAddr) -> SocketAddr {
+        let known = self.0.iter().find(|r| r.announced == announced.ip());
+        known.map_or(announced, |r| SocketAddr::new(r.local, announced.port()))
+    }
+}
+
+/// Numbers that nobody can guess, from the seed.
+#[derive(Debug)]
+pub(super) struct Random {
+    seed: [u8; 32],
+    counter: u64,
+}
+
+impl Random {
+    pub(super) fn next(&mut self) -> [u8; 8] {
+        self.counter += 1;
+        let [a, b, c, d, e, f, g, h, ..] = hmac_sha256(&self.seed, &[&self.counter.to_be_bytes()]);
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// For indications, which nobody answers: different each time is enough, and cheap.
+    pub(super) fn transaction_id(&mut self) -> TransactionId {
+        self.counter += 1;
+        let mut id = [0; 12];
+        id[..4].copy_from_slice(&self.seed[..4]);
+        id[4..].copy_from_slice(&self.counter.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+        TransactionId(id)
+    }
+}

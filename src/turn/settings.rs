@@ -1,0 +1,78 @@
+//! What a server may do, and how much of it. Plain values; a reload makes new ones.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// The settings of a relay.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// SOFTWARE in answers to authenticated Allocate and Refresh requests. `None`: the attribute is left out.
+    pub software: Option<String>,
+    /// The lifetime of an allocation whose client asks for none or for less.
+    pub default_lifetime: Duration,
+    /// The longest lifetime a client can ask for.
+    pub max_lifetime: Duration,
+    /// The addresses relay sockets are bound to and announced as.
+    pub relay_addresses: Vec<RelayAddress>,
+    /// The other addresses of this machine: closed as peers.
+    pub own_addresses: Vec<IpAddr>,
+    /// Peers opened although they are not global unicast addresses.
+    pub allow_peers: Vec<IpNet>,
+    /// Peers closed, whatever else is said of them.
+    pub deny_peers: Vec<IpNet>,
+    /// Bounds on everything that grows.
+    pub limits: Limits,
+}
+
+/// One address of this machine that relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayAddress {
+    /// What sockets are bound to.
+    pub local: IpAddr,
+    /// What clients and peers are told: differs from `local` behind 1:1 NAT (`external-ip`).
+    pub announced: IpAddr,
+}
+
+/// Bounds. Each has a key of the same name in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Allocations in total, over all shards.
+    pub allocations: usize,
+    /// Allocations of one user, the time stamp of its name stripped.
+    pub allocations_per_user: usize,
+    /// Allocations of one client address (IPv6: its /64).
+    pub allocations_per_address: usize,
+    /// Permissions of one allocation.
+    pub permissions: usize,
+    /// Channels of one allocation.
+    pub channels: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            allocations: 20_000,
+            allocations_per_user: 100,
+            allocations_per_address: 500,
+            permissions: 256,
+            channels: 256,
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            software: Some(concat!("ternd/", env!("CARGO_PKG_VERSION")).into()),
+            default_lifetime: Duration::from_secs(600),
+            max_lifetime: Duration::from_secs(3600),
+            relay_addresses: Vec::new(),
+            own_addresses: Vec::new(),
+            allow_peers: Vec::new(),
+            deny_peers: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}

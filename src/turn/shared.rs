@@ -1,0 +1,198 @@
+//! What the shards of one server know of each other. Locks are taken when allocations come and go, never for a
+//! packet; the live relay ports are atomics.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Limits, Settings};
+use crate::time::Instant;
+
+/// Shared by all shards of a server.
+#[derive(Debug)]
+pub struct Shared {
+    relay_ports: Vec<(IpAddr, PortSet)>,
+    quota: Mutex<Quota>,
+    reservations: Mutex<HashMap<ReservationToken, Reservation>>,
+}
+
+/// The value of RESERVATION-TOKEN.
+pub(super) type ReservationToken = [u8; 8];
+
+/// A port kept for whoever shows its token.
+#[derive(Clone, Copy, Debug)]
+struct Reservation {
+    local: SocketAddr,
+    expires: Instant,
+}
+
+impl Shared {
+    /// Nothing in use yet.
+    pub fn new(settings: &Settings) -> Arc<Self> {
+        let relay_ports = settings.relay_addresses.iter().map(|r| (r.local, PortSet::default())).collect();
+        Arc::new(Self { relay_ports, quota: Mutex::default(), reservations: Mutex::default() })
+    }
+
+    /// Does a live allocation of this server hold this local address?
+    pub(super) fn is_relay_port(&self, local: SocketAddr) -> bool {
+        self.ports(local.ip()).is_some_and(|set| set.contains(local.port()))
+    }
+
+    pub(super) fn set_relay_port(&self, local: SocketAddr, live: bool) {
+        if let Some(set) = self.ports(local.ip()) {
+            set.set(local.port(), live);
+        }
+    }
+
+    fn ports(&self, ip: IpAddr) -> Option<&PortSet> {
+        self.relay_ports.iter().find(|(local, _)| *local == ip).map(|(_, set)| set)
+    }
+
+    /// Keeps a port until `expires` for whoever shows `token`.
+    pub(super) fn reserve(&self, token: ReservationToken, local: SocketAddr, now: Instant, expires: Instant) {
+        let mut reservations = lock(&self.reservations);
+        reservations.retain(|_, r| r.expires > now);
+        reservations.insert(token, Reservation { local, expires });
+    }
+
+    /// Takes a reservation: once, and only while it lasts.
+    pub(super) fn redeem(&self, token: ReservationToken, now: Instant) -> Option<SocketAddr> {
+        lock(&self.reservations).remove(&token).filter(|r| r.expires > now).map(|r| r.local)
+    }
+
+    /// Is this local address kept for a reservation, so that nobody else may bind it?
+    pub fn is_reserved(&self, local: SocketAddr, now: Instant) -> bool {
+        lock(&self.reservations).values().any(|r| r.local == local && r.expires > now)
+    }
+
+    /// Counts an allocation against all quotas. Dropping the ticket gives it back.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        user: &Arc<str>,
+        client: IpAddr,
+        limits: &Limits,
+    ) -> Result<Ticket, Limit> {
+        let network = network_of(client);
+        let mut quota = lock(&self.quota);
+        let of_user = quota.users.get(user).copied().unwrap_or(0);
+        let of_network = quota.networks.get(&network).copied().unwrap_or(0);
+        if quota.total >= limits.allocations {
+            return Err(Limit::Allocations);
+        }
+        if of_user >= limits.allocations_per_user {
+            return Err(Limit::AllocationsPerUser);
+        }
+        if of_network >= limits.allocations_per_address {
+            return Err(Limit::AllocationsPerAddress);
+        }
+        quota.total += 1;
+        quota.users.insert(user.clone(), of_user + 1);
+        quota.networks.insert(network, of_network + 1);
+        Ok(Ticket { shared: self.clone(), user: user.clone(), network })
+    }
+
+    /// Allocations of all shards.
+    pub fn allocations(&self) -> usize {
+        lock(&self.quota).total
+    }
+}
+
+/// The limit that was reached; [`Limit::key`] is its name in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// All allocations of the server.
+    Allocations,
+    /// Allocations of one user.
+    AllocationsPerUser,
+    /// Allocations of one client address.
+    AllocationsPerAddress,
+    /// Permissions of one allocation.
+    Permissions,
+    /// Channels of one allocation.
+    Channels,
+}
+
+impl Limit {
+    /// The key in the configuration.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Allocations => "limits.allocations",
+            Self::AllocationsPerUser => "limits.allocations-per-user",
+            Self::AllocationsPerAddress => "limits.allocations-per-address",
+            Self::Permissions => "limits.permissions",
+            Self::Channels => "limits.channels",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Quota {
+    total: usize,
+    users: HashMap<Arc<str>, usize>,
+    networks: HashMap<IpAddr, usize>,
+}
+
+/// One counted allocation.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    shared: Arc<Shared>,
+    user: Arc<str>,
+    network: IpAddr,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut quota = lock(&self.shared.quota);
+        quota.total -= 1;
+        give_back(&mut quota.users, &self.user);
+        give_back(&mut quota.networks, &self.network);
+    }
+}
+
+fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(n) = counts.get_mut(key) {
+        *n -= 1;
+        if *n == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+/// What counts as one client address: an IPv4 address, or an IPv6 /64.
+fn network_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) & !u128::from(u64::MAX)).to_be_bytes()),
+    }
+}
+
+/// A thread that panicked while it held the lock left counters, no broken structure.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A bit for each port.
+#[derive(Debug)]
+struct PortSet(Box<[AtomicU64]>);
+
+impl Default for PortSet {
+    fn default() -> Self {
+        Self((0..65_536 / 64).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl PortSet {
+    fn contains(&self, port: u16) -> bool {
+        self.0[usize::from(port) / 64].load(Ordering::Relaxed) & (1 << (port % 64)) != 0
+    }
+
+    fn set(&self, port: u16, on: bool) {
+        let (word, bit) = (&self.0[usize::from(port) / 64], 1 << (port % 64));
+        if on {
+            word.fetch_or(bit, Ordering::Relaxed)
+        } else {
+            word.fetch_and(!bit, Ordering::Relaxed)
+        };
+    }
+}
