@@ -285,7 +285,7 @@ impl Server {
     }
 
     /// Timers of ended allocations wait in the queue until they are due; throw them out before they outnumber the
-    /// living.
+    /// living. When the last allocation has gone, so does the memory of a crowded hour.
     fn tidy(&mut self) {
         if self.timers.len() > 64 + 4 * self.allocations.len() {
             let allocations = &self.allocations;
@@ -294,9 +294,9 @@ impl Server {
             self.timers.shrink_to(64);
             self.by_flow.shrink_to(2 * self.allocations.len());
             self.outputs.shrink_to(64);
-            if self.allocations.is_empty() {
-                self.allocations = Slab::new();
-            }
+        }
+        if self.allocations.is_empty() && self.allocations.capacity() > 64 {
+            self.allocations = Slab::new();
         }
     }
 
