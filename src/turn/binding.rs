@@ -12,10 +12,10 @@ impl Server {
             self.counters.bindings += 1;
             let mapped =
                 request.success().xor_address(AttributeType::XOR_MAPPED_ADDRESS, request.flow.client.0);
-            request.seal(mapped, None)
+            request.seal(mapped)
         } else {
             self.counters.rejected += 1;
-            request.error(&Rejection::UnknownAttributes(unknown), |b| b, None)
+            request.error(&Rejection::UnknownAttributes(unknown), None)
         };
         self.send(request.flow, answer);
     }

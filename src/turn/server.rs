@@ -21,6 +21,9 @@ use crate::time::{Instant, Now};
 /// Allocations that end in one call of [`Server::handle_timeout`]: a wave of expiries must not hold up packets.
 const EXPIRIES_PER_CALL: usize = 256;
 
+/// An answer to somebody unknown is at most this many times as long as the question.
+const MAX_AMPLIFICATION: usize = 2;
+
 /// One shard's relay.
 #[derive(Debug)]
 pub struct Server {
@@ -92,7 +95,7 @@ impl Server {
                 return Verdict::Nothing;
             }
         };
-        let request = Request { message, flow };
+        let request = Request { message, flow, identity: None };
         match (message.class(), message.method()) {
             (Class::Indication, Method::SEND) => return self.send_indication(now, flow, &message),
             // A keep-alive (RFC 8489 section 6.3.2).
@@ -120,12 +123,13 @@ impl Server {
         };
         let identity = match identity {
             Ok(identity) => identity,
-            Err(denied) => return self.reject(now, request, denied.into(), None),
+            Err(denied) => return self.reject(now, request, denied.into()),
         };
-        match self.carry_out(now, request, slot, &identity) {
+        let request = Request { identity: Some(&identity), ..*request };
+        match self.carry_out(now, &request, slot, &identity) {
             Ok(Some(answer)) => self.send(request.flow, answer),
             Ok(None) => {}
-            Err(rejection) => self.reject(now, request, rejection, Some(&identity)),
+            Err(rejection) => self.reject(now, &request, rejection),
         }
     }
 
@@ -158,19 +162,8 @@ impl Server {
     }
 
     /// Answers with an error, and tells the operator unless it is a step of the normal handshake.
-    pub(super) fn reject(
-        &mut self,
-        now: Now,
-        request: &Request<'_>,
-        rejection: Rejection,
-        identity: Option<&Identity>,
-    ) {
-        let challenge = |builder: Builder| {
-            builder
-                .raw(AttributeType::REALM, self.auth.realm().as_bytes())
-                .raw(AttributeType::NONCE, self.auth.nonce(request.flow.client.0, now).as_bytes())
-        };
-        let answer = request.error(&rejection, challenge, identity.map(|i| &i.key));
+    pub(super) fn reject(&mut self, now: Now, request: &Request<'_>, rejection: Rejection) {
+        let answer = self.error(now, request, &rejection);
         self.send(request.flow, answer);
 
         match &rejection {
@@ -182,10 +175,24 @@ impl Server {
             self.outputs.push_back(Output::Event(Event::Refused {
                 flow: request.flow,
                 method: request.message.method(),
-                user: identity.map(|i| i.user.clone()),
+                user: request.identity.map(|i| i.user.clone()),
                 rejection,
             }));
         }
+    }
+
+    fn error(&self, now: Now, request: &Request<'_>, rejection: &Rejection) -> Vec<u8> {
+        if !rejection.is_challenge() {
+            return request.error(rejection, None);
+        }
+        let (client, transport) = (request.flow.client.0, request.flow.transport);
+        let full = request.error(rejection, Some(&self.auth.challenge(client, now, true)));
+        // Whoever spoofs a source must not gain by it, so an answer to a small question over UDP leaves out what
+        // only clients with SHA-256 read. Where a connection was made, the source is no lie.
+        if transport.is_stream() || full.len() <= MAX_AMPLIFICATION * request.message.as_bytes().len() {
+            return full;
+        }
+        request.error(rejection, Some(&self.auth.challenge(client, now, false)))
     }
 
     /// The stream of a client has ended: its allocation ends with it.

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)] // a test binary has no outside
 
 mod data;
+mod digest;
 mod errors;
 mod lifetimes;
 mod memory;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ternd::auth::{self, Authenticator, Key, Secret, StaticUser};
+use ternd::auth::{self, Algorithm, Authenticator, Key, Secret, StaticUser};
 use ternd::stun::{
     Attribute, AttributeType, Builder, ChannelData, ChannelNumber, Class, Family, Message, Method,
     TransactionId,
@@ -228,7 +228,8 @@ pub struct Client {
     pub password: String,
     pub nonce: Vec<u8>,
     pub relayed: Option<SocketAddr>,
-    transactions: u8,
+    pub algorithm: Algorithm,
+    pub transactions: u8,
 }
 
 impl Client {
@@ -245,6 +246,7 @@ impl Client {
             password: password.into(),
             nonce: Vec::new(),
             relayed: None,
+            algorithm: Algorithm::Md5,
             transactions: 0,
         }
     }
@@ -258,7 +260,7 @@ impl Client {
     }
 
     pub fn key(&self) -> Key {
-        Key::derive(self.username.as_bytes(), REALM, &self.password)
+        Key::derive(self.algorithm, self.username.as_bytes(), REALM, &self.password)
     }
 
     /// A request with a transaction id of its own, without a signature.
@@ -271,11 +273,17 @@ impl Client {
     }
 
     pub fn sign(&self, builder: Builder) -> Vec<u8> {
-        builder
+        let builder = builder
             .raw(AttributeType::USERNAME, self.username.as_bytes())
             .raw(AttributeType::REALM, REALM.as_bytes())
-            .raw(AttributeType::NONCE, &self.nonce)
-            .message_integrity(self.key().as_bytes())
+            .raw(AttributeType::NONCE, &self.nonce);
+        if self.algorithm == Algorithm::Md5 {
+            return builder.message_integrity(self.key().as_bytes()).finish();
+        }
+        builder
+            .raw(AttributeType::PASSWORD_ALGORITHMS, &[0, 2, 0, 0, 0, 1, 0, 0])
+            .raw(AttributeType::PASSWORD_ALGORITHM, &[0, 2, 0, 0])
+            .message_integrity_sha256(self.key().as_bytes())
             .finish()
     }
 
@@ -302,7 +310,10 @@ impl Client {
         }
         let answer = world.ask(self.flow, &self.sign(builder)).expect("requests are answered");
         if answer.code() != 401 && answer.code() != 438 {
-            let signed = answer.message().verify_integrity(self.key().as_bytes());
+            let signed = match self.algorithm {
+                Algorithm::Md5 => answer.message().verify_integrity(self.key().as_bytes()),
+                Algorithm::Sha256 => answer.message().verify_integrity_sha256(self.key().as_bytes()),
+            };
             assert!(signed || answer.code() == 400, "what comes after authentication is signed: {answer:?}");
         }
         answer
