@@ -4,9 +4,13 @@ use super::Server;
 use super::rejection::Rejection;
 use super::request::Request;
 use crate::stun::AttributeType;
+use crate::time::Now;
 
 impl Server {
-    pub(super) fn binding(&mut self, request: &Request<'_>) {
+    pub(super) fn binding(&mut self, now: Now, request: &Request<'_>) {
+        if !self.answers(now, &request.flow) {
+            return;
+        }
         let unknown = request.unknown_attributes();
         let answer = if unknown.is_empty() {
             self.counters.bindings += 1;

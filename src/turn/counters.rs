@@ -43,6 +43,8 @@ counters! {
     challenges,
     /// Signed requests refused because of the user name or the key.
     authentication_failures,
+    /// Requests of strangers that got no answer: `limits.unauthenticated-answers` was used up.
+    unanswered,
     /// Requests refused for any other reason.
     rejected,
     /// Datagrams or frames dropped: neither STUN nor ChannelData.

@@ -24,6 +24,7 @@ mod counters;
 mod create_permission;
 mod data;
 mod framing;
+mod limiter;
 mod output;
 mod policy;
 mod refresh;

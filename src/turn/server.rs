@@ -10,6 +10,7 @@ use slab::Slab;
 
 use super::allocate::Pending;
 use super::allocation::Allocation;
+use super::limiter::Limiter;
 use super::policy::PeerPolicy;
 use super::rejection::Rejection;
 use super::request::Request;
@@ -33,6 +34,7 @@ pub struct Server {
     pub(super) policy: PeerPolicy,
     pub(super) addresses: AddressMap,
     pub(super) random: Random,
+    limiter: Limiter,
 
     pub(super) allocations: Slab<Allocation>,
     pub(super) by_flow: HashMap<FiveTuple, usize, RandomState>,
@@ -56,6 +58,7 @@ impl Server {
             RandomState::with_seeds(word(), word(), word(), word())
         };
         Self {
+            limiter: Limiter::new(settings.limits.unauthenticated_answers, hasher()),
             policy: PeerPolicy::new(&settings),
             addresses: AddressMap::new(&settings),
             by_flow: HashMap::with_hasher(hasher()),
@@ -100,7 +103,7 @@ impl Server {
             (Class::Indication, Method::SEND) => return self.send_indication(now, flow, &message),
             // A keep-alive (RFC 8489 section 6.3.2).
             (Class::Indication, Method::BINDING) => {}
-            (Class::Request, Method::BINDING) => self.binding(&request),
+            (Class::Request, Method::BINDING) => self.binding(now, &request),
             (
                 Class::Request,
                 Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND,
@@ -163,6 +166,9 @@ impl Server {
 
     /// Answers with an error, and tells the operator unless it is a step of the normal handshake.
     pub(super) fn reject(&mut self, now: Now, request: &Request<'_>, rejection: Rejection) {
+        if request.identity.is_none() && !self.answers(now, &request.flow) {
+            return;
+        }
         let answer = self.error(now, request, &rejection);
         self.send(request.flow, answer);
 
@@ -179,6 +185,14 @@ impl Server {
                 rejection,
             }));
         }
+    }
+
+    /// May a stranger at this path get one more answer? Over a connection its address is proved, and the
+    /// connection itself is bounded.
+    pub(super) fn answers(&mut self, now: Now, flow: &FiveTuple) -> bool {
+        let admitted = flow.transport.is_stream() || self.limiter.admit(flow.client.0.ip(), now.instant);
+        self.counters.unanswered += u64::from(!admitted);
+        admitted
     }
 
     fn error(&self, now: Now, request: &Request<'_>, rejection: &Rejection) -> Vec<u8> {

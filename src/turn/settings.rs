@@ -48,6 +48,9 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation.
     pub channels: usize,
+    /// Answers per second to one client address (IPv6: its /64) that has proved nothing: Binding over UDP, and
+    /// challenges. Five seconds of it may come at once. 0: no limit.
+    pub unauthenticated_answers: u32,
 }
 
 impl Default for Limits {
@@ -58,6 +61,7 @@ impl Default for Limits {
             allocations_per_address: 500,
             permissions: 256,
             channels: 256,
+            unauthenticated_answers: 200,
         }
     }
 }

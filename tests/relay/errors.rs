@@ -362,3 +362,29 @@ fn noise_is_dropped_and_counted_without_an_answer() {
     assert_eq!((counters.not_stun, counters.malformed, counters.unsupported), (4, 5, 3));
     world.assert_empty();
 }
+
+#[test]
+fn an_address_that_has_proved_nothing_gets_so_many_answers() {
+    let mut limited = settings();
+    limited.limits.unauthenticated_answers = 10;
+    let mut world = World::with(limited, auth_settings());
+    let binding = Builder::new(Class::Request, Method::BINDING, TransactionId([1; 12])).finish();
+    let answered = |world: &mut World, from: &str, n: usize| {
+        let flow = Client::alice(from).flow;
+        (0..n).filter(|_| world.ask(flow, &binding).is_some()).count()
+    };
+    assert_eq!(answered(&mut world, "192.0.2.7:1", 100), 50, "five seconds' worth at once");
+    assert_eq!(answered(&mut world, "192.0.2.7:2", 100), 0, "another port is no other address");
+    assert_eq!(answered(&mut world, "192.0.2.8:1", 1), 1, "another address is");
+    assert_eq!(answered(&mut world, "[2001:db8:7::1]:1", 100), 50);
+    assert_eq!(answered(&mut world, "[2001:db8:7::2]:1", 100), 0, "a /64 is one address");
+    world.wait(1);
+    assert_eq!(answered(&mut world, "192.0.2.7:1", 100), 10);
+    assert_eq!(world.server.counters().unanswered, 50 + 100 + 50 + 100 + 90);
+
+    // Whoever has a credential is answered; so is a connection.
+    let mut tcp = Client::alice("192.0.2.7:3");
+    tcp.flow.transport = ternd::turn::Transport::Tcp;
+    tcp.allocate(&mut world);
+    assert_eq!(tcp.refresh(&mut world, None).code(), 0);
+}
