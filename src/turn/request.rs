@@ -33,9 +33,9 @@ impl<'a> Request<'a> {
         }))
     }
 
-    /// Attributes that this server must understand and does not.
-    pub(super) fn unknown_attributes(&self) -> Vec<AttributeType> {
-        let mut unknown: Vec<_> = unknown(&self.message).collect();
+    /// Attributes that this server must understand and does not; `also` lists some that it does here.
+    pub(super) fn unknown_attributes(&self, also: &[AttributeType]) -> Vec<AttributeType> {
+        let mut unknown: Vec<_> = unknown(&self.message).filter(|kind| !also.contains(kind)).collect();
         unknown.sort_unstable();
         unknown.dedup();
         unknown

@@ -143,7 +143,7 @@ impl Server {
         slot: Option<usize>,
         identity: &Identity,
     ) -> Result<Option<Vec<u8>>, Rejection> {
-        let unknown = request.unknown_attributes();
+        let unknown = request.unknown_attributes(&[]);
         if !unknown.is_empty() {
             return Err(Rejection::UnknownAttributes(unknown));
         }

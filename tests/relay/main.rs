@@ -4,6 +4,7 @@
 
 mod data;
 mod digest;
+mod discovery;
 mod errors;
 mod lifetimes;
 mod memory;
