@@ -47,6 +47,8 @@ counters! {
     unanswered,
     /// Requests refused for any other reason.
     rejected,
+    /// ICMP errors about relayed datagrams, told to the client.
+    icmp_errors,
     /// Datagrams or frames dropped: neither STUN nor ChannelData.
     not_stun,
     /// Messages dropped: STUN or ChannelData, but malformed, or with a wrong FINGERPRINT.

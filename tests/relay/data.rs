@@ -123,3 +123,29 @@ fn a_send_indication_that_lacks_something_is_dropped() {
     assert_eq!(world.server.counters().malformed, 4);
     assert_eq!(world.server.counters().traffic.to_peers, 0);
 }
+
+#[test]
+fn icmp_errors_are_told_to_the_client() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.allocate(&mut world);
+    alice.bind(&mut world, 0x4000, "192.0.2.99:1");
+    let relay = world.relay_of(&alice);
+    let mut told = |to: &str, icmp, mtu| {
+        world.server.handle_peer_error(world.now, relay, addr(to), icmp, mtu);
+        world.drive()
+    };
+    // Fragmentation needed. Even with a channel it is an indication (RFC 8656 section 12.5).
+    let sent = told("192.0.2.99:1", (3, 4), 1280);
+    let [(flow, bytes)] = sent.try_into().expect("one indication");
+    assert_eq!(flow, alice.flow);
+    let message = Message::parse(&bytes).unwrap();
+    assert_eq!((message.class(), message.method()), (Class::Indication, Method::DATA));
+    let all: Vec<_> = message.attributes().map(|a| a.decode(message.transaction_id()).unwrap()).collect();
+    assert_eq!(
+        all,
+        [Attribute::XorPeerAddress(addr("192.0.2.99:1")), Attribute::Icmp { kind: 3, code: 4, data: 1280 }]
+    );
+    assert_eq!(told("192.0.2.99:1", (8, 0), 0), [], "an echo request is no error");
+    assert_eq!(told("192.0.2.98:1", (3, 3), 0), [], "no permission");
+}
