@@ -8,12 +8,14 @@
 //!                password = base64(HMAC-SHA1(secret, username))
 //! static         username = "alice", password from the configuration
 //!
-//! key = MD5(username ":" realm ":" password)                         both kinds, RFC 8489 section 9.2.2
+//! key = MD5(username ":" realm ":" password)                         both kinds; SHA-256 where the client chooses it
 //! ```
 //!
 //! No file, no clock, no randomness: the secret of the nonces is handed in.
 
+mod key;
 mod nonce;
+mod settings;
 mod username;
 
 use std::fmt;
@@ -23,79 +25,15 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use md5::{Digest, Md5};
-use zeroize::Zeroizing;
 
-use crate::stun::{AttributeType, Message, hmac_sha1};
+use crate::stun::{Attribute, AttributeType, Message, hmac_sha1};
 use crate::time::Now;
 
+pub use key::{Algorithm, Key, userhash};
 pub use nonce::Nonce;
-use nonce::NonceKey;
+use nonce::{Features, NonceKey};
+pub use settings::{Secret, Settings, StaticUser};
 pub use username::TimedUsername;
-
-/// A secret shared with whoever issues time-limited credentials.
-#[derive(Clone)]
-pub struct Secret {
-    /// Its name, for logs: the bytes never get there.
-    pub id: String,
-    /// The secret itself.
-    pub bytes: Zeroizing<Vec<u8>>,
-}
-
-impl Secret {
-    /// A secret with a name for logs.
-    pub fn new(id: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { id: id.into(), bytes: Zeroizing::new(bytes.into()) }
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({:?}, redacted)", self.id)
-    }
-}
-
-/// A user with a password that does not expire.
-#[derive(Clone)]
-pub struct StaticUser {
-    /// What the client sends as USERNAME.
-    pub name: String,
-    /// The password.
-    pub password: Zeroizing<String>,
-}
-
-impl fmt::Debug for StaticUser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StaticUser({:?}, redacted)", self.name)
-    }
-}
-
-/// Who may act.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The realm told to clients. Short: it is in each 401.
-    pub realm: String,
-    /// Secrets of time-limited credentials. The first one issues, all are accepted.
-    pub secrets: Vec<Secret>,
-    /// Users that do not expire. One of these names is never looked at as time-limited.
-    pub users: Vec<StaticUser>,
-    /// How long a nonce is good for.
-    pub nonce_lifetime: Duration,
-    /// Refuse requests on a running allocation once its credential has expired. Otherwise running calls go on.
-    pub strict_expiry: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            realm: "ternd".into(),
-            secrets: Vec::new(),
-            users: Vec::new(),
-            nonce_lifetime: Duration::from_secs(3600),
-            strict_expiry: false,
-        }
-    }
-}
 
 /// A time-limited credential, ready to be handed to a client.
 #[derive(Clone, PartialEq, Eq)]
@@ -114,32 +52,6 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// The HMAC key of a user: MD5 over user name, realm and password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Key(Zeroizing<[u8; 16]>);
-
-impl Key {
-    /// RFC 8489 section 9.2.2. The parts are taken as they are: OpaqueString is the caller's affair.
-    pub fn derive(username: &[u8], realm: &str, password: &str) -> Self {
-        let mut hash = Md5::new();
-        for part in [username, b":", realm.as_bytes(), b":", password.as_bytes()] {
-            hash.update(part);
-        }
-        Self(Zeroizing::new(hash.finalize().into()))
-    }
-
-    /// The bytes to sign and verify with.
-    pub fn as_bytes(&self) -> &[u8] {
-        &*self.0
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(redacted)")
-    }
-}
-
 /// Who a request proved to be. Cheap to clone: an allocation keeps one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -147,7 +59,7 @@ pub struct Identity {
     pub username: Arc<str>,
     /// The user behind it, without the time stamp: what quotas count.
     pub user: Arc<str>,
-    /// Signs the responses.
+    /// Signs the responses, and verifies what comes later.
     pub key: Key,
     /// When the credential ends, in seconds since the Unix epoch. `None`: a static user.
     pub expires: Option<u64>,
@@ -185,6 +97,9 @@ pub enum Denied {
     /// 400: it is signed, but USERNAME, REALM or NONCE is missing.
     #[error("signed, but USERNAME, REALM or NONCE is missing")]
     Incomplete,
+    /// 400: PASSWORD-ALGORITHM and PASSWORD-ALGORITHMS do not repeat the offer that came with the nonce.
+    #[error("PASSWORD-ALGORITHM and PASSWORD-ALGORITHMS do not fit the offer")]
+    WrongAlgorithms,
     /// 401: signed by somebody who may not act.
     #[error("{cause}")]
     Unauthorized {
@@ -198,17 +113,37 @@ pub enum Denied {
     StaleNonce,
 }
 
+/// What a 401 or 438 asks the client to sign with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Challenge<'a> {
+    /// REALM.
+    pub realm: &'a str,
+    /// NONCE.
+    pub nonce: Nonce,
+    /// The value of PASSWORD-ALGORITHMS; `None`: the attribute is left out.
+    pub algorithms: Option<&'static [u8]>,
+}
+
+/// PASSWORD-ALGORITHMS as offered: SHA-256 is preferred to MD5.
+const OFFER: &[u8] = &[0, 2, 0, 0, 0, 1, 0, 0];
+
 /// Knows the secrets and users; issues and checks credentials and nonces. Immutable: a reload makes a new one.
 #[derive(Debug)]
 pub struct Authenticator {
     settings: Settings,
     nonces: NonceKey,
+    features: Features,
 }
 
 impl Authenticator {
     /// `nonce_key` must be random, and the same for all shards of a server.
     pub fn new(settings: Settings, nonce_key: [u8; 32]) -> Self {
-        Self { nonces: NonceKey::new(nonce_key, settings.nonce_lifetime), settings }
+        // A time-limited name is not in any list that a USERHASH could be looked up in.
+        let features = Features {
+            algorithms: true,
+            anonymity: settings.secrets.is_empty() && !settings.users.is_empty(),
+        };
+        Self { nonces: NonceKey::new(nonce_key, settings.nonce_lifetime), settings, features }
     }
 
     /// The realm.
@@ -237,9 +172,14 @@ impl Authenticator {
         Some(Credential { username, password, expires })
     }
 
-    /// A fresh nonce for a client.
-    pub fn nonce(&self, client: SocketAddr, now: Now) -> Nonce {
-        self.nonces.issue(client, now.unix)
+    /// A fresh challenge for a client. With `offer` it names the algorithms this server knows; without, it is
+    /// as short as it can be, that of an RFC 5389 server.
+    pub fn challenge(&self, client: SocketAddr, now: Now, offer: bool) -> Challenge<'_> {
+        Challenge {
+            realm: &self.settings.realm,
+            nonce: self.nonces.issue(client, now.unix, offer.then_some(self.features)),
+            algorithms: offer.then_some(OFFER),
+        }
     }
 
     /// The checks of RFC 8489 section 9.2.4, in its order.
@@ -272,7 +212,11 @@ impl Authenticator {
         now: Now,
     ) -> Result<Identity, Denied> {
         let signed = Signed::read(request)?;
-        if signed.username != owner.username.as_bytes() {
+        let same_name = match signed.name {
+            Name::Plain(name) => name == owner.username.as_bytes(),
+            Name::Hash(hash) => *hash == userhash(owner.username.as_bytes(), &self.settings.realm),
+        };
+        if !same_name || signed.algorithm != owner.key.algorithm() {
             return self.authenticate(request, client, now);
         }
         if !verify(request, &owner.key) {
@@ -291,28 +235,34 @@ impl Authenticator {
     }
 
     fn identify(&self, signed: &Signed<'_>, request: &Message<'_>, now: Now) -> Result<Identity, Denied> {
-        let name = std::str::from_utf8(signed.username)
-            .ok()
-            .filter(|n| n.len() <= 508)
-            .ok_or_else(|| signed.unauthorized(Cause::MalformedUsername))?;
+        let realm = &self.settings.realm;
+        let derive = |name: &[u8], password: &str| Key::derive(signed.algorithm, name, realm, password);
 
-        if let Some(user) = self.settings.users.iter().find(|u| u.name == name) {
-            let key = Key::derive(signed.username, &self.settings.realm, &user.password);
+        let user = self.settings.users.iter().find(|user| match signed.name {
+            Name::Plain(name) => user.name.as_bytes() == name,
+            Name::Hash(hash) => userhash(user.name.as_bytes(), realm) == *hash,
+        });
+        if let Some(user) = user {
+            let key = derive(user.name.as_bytes(), &user.password);
             if !verify(request, &key) {
                 return Err(signed.unauthorized(Cause::WrongPassword));
             }
-            return Ok(Identity { username: name.into(), user: name.into(), key, expires: None });
+            let name: Arc<str> = user.name.as_str().into();
+            return Ok(Identity { username: name.clone(), user: name, key, expires: None });
         }
 
+        let Name::Plain(raw) = signed.name else { return Err(signed.unauthorized(Cause::UnknownUser)) };
+        let name = std::str::from_utf8(raw)
+            .ok()
+            .filter(|n| n.len() <= 508)
+            .ok_or_else(|| signed.unauthorized(Cause::MalformedUsername))?;
         let timed = TimedUsername::parse(name).ok_or_else(|| signed.unauthorized(Cause::UnknownUser))?;
         // Expiry first: it needs no secret, and an expired name is told apart from a wrong secret.
         still_valid(timed.expires, now).map_err(|cause| signed.unauthorized(cause))?;
         self.settings
             .secrets
             .iter()
-            .map(|secret| {
-                Key::derive(signed.username, &self.settings.realm, &password(secret, signed.username))
-            })
+            .map(|secret| derive(raw, &password(secret, raw)))
             .find(|key| verify(request, key))
             .map(|key| Identity {
                 username: name.into(),
@@ -343,8 +293,16 @@ fn verify(request: &Message<'_>, key: &Key) -> bool {
 
 /// The attributes of a signed request.
 struct Signed<'a> {
-    username: &'a [u8],
+    name: Name<'a>,
     nonce: &'a [u8],
+    algorithm: Algorithm,
+}
+
+/// USERNAME, or USERHASH in its place.
+#[derive(Clone, Copy)]
+enum Name<'a> {
+    Plain(&'a [u8]),
+    Hash(&'a [u8; 32]),
 }
 
 impl<'a> Signed<'a> {
@@ -354,15 +312,37 @@ impl<'a> Signed<'a> {
         if value(T::MESSAGE_INTEGRITY).or(value(T::MESSAGE_INTEGRITY_SHA256)).is_none() {
             return Err(Denied::Challenge);
         }
-        match (value(T::USERNAME), value(T::REALM), value(T::NONCE)) {
-            (Some(username), Some(_), Some(nonce)) => Ok(Self { username, nonce }),
-            _ => Err(Denied::Incomplete),
-        }
+        let hash = || value(T::USERHASH)?.try_into().ok().map(Name::Hash);
+        let name = value(T::USERNAME).map(Name::Plain).or_else(hash);
+        let (Some(name), Some(_), Some(nonce)) = (name, value(T::REALM), value(T::NONCE)) else {
+            return Err(Denied::Incomplete);
+        };
+        Ok(Self { name, nonce, algorithm: algorithm(request, nonce).ok_or(Denied::WrongAlgorithms)? })
     }
 
     fn unauthorized(&self, cause: Cause) -> Denied {
-        Denied::Unauthorized { username: String::from_utf8_lossy(self.username).into_owned(), cause }
+        let username = match self.name {
+            Name::Plain(name) => String::from_utf8_lossy(name).into_owned(),
+            Name::Hash(_) => "(hashed)".into(),
+        };
+        Denied::Unauthorized { username, cause }
     }
+}
+
+/// The algorithm a request chose. `None` if it does not repeat the offer that came with its nonce: somebody on
+/// the path may have changed either (RFC 8489 section 9.2.1).
+fn algorithm(request: &Message<'_>, nonce: &[u8]) -> Option<Algorithm> {
+    let chosen = request.find(AttributeType::PASSWORD_ALGORITHM);
+    let offer = request.find(AttributeType::PASSWORD_ALGORITHMS);
+    let (Some(chosen), Some(offer)) = (chosen, offer) else {
+        return (chosen.is_none() && offer.is_none()).then_some(Algorithm::Md5);
+    };
+    let offered = nonce::features(nonce).is_some_and(|f| f.algorithms);
+    let Ok(Attribute::PasswordAlgorithm(chosen)) = chosen.decode(request.transaction_id()) else {
+        return None;
+    };
+    Algorithm::from_number(chosen.number)
+        .filter(|_| offered && offer.value == OFFER && chosen.parameters.is_empty())
 }
 
 #[cfg(test)]

@@ -1,18 +1,21 @@
 //! Nonces that the server does not have to remember.
 //!
 //! ```text
-//! 12 characters of base64:  | 3 bytes: low bits of the time | 6 bytes: MAC(key, time, client address and port) |
+//! base64:  | 3 bytes: low bits of the time | 6 bytes: MAC(key, time, features, client address and port) |
 //! ```
 //! The MAC binds a nonce to one client and one second, so a million spoofed sources cost no memory, and an old
-//! nonce dies of its age. Short, because it is in each 401: an answer that is larger than its question makes
-//! the server an amplifier.
+//! nonce dies of its age. Twelve characters, because a nonce is in each 401: an answer that is larger than its
+//! question makes the server an amplifier.
+//!
+//! Where there is room, the nonce cookie of RFC 8489 section 9.2 stands before it, 13 characters that name the
+//! security features the server offers. The MAC covers them: who strips an offer breaks the nonce.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -23,22 +26,53 @@ const MAC: usize = 6;
 const TEXT: usize = (TIME + MAC) / 3 * 4;
 /// The time wraps after 2^24 s, about 194 days.
 const WRAP: u64 = 1 << (8 * TIME);
+const COOKIE: &[u8] = b"obMatJos2";
+const COOKIE_TEXT: usize = COOKIE.len() + 4;
+
+/// The security features that a nonce cookie names (RFC 8489 section 18.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Features {
+    /// Bit 0: PASSWORD-ALGORITHMS is offered.
+    pub algorithms: bool,
+    /// Bit 1: USERHASH may stand for USERNAME.
+    pub anonymity: bool,
+}
+
+impl Features {
+    const fn bits(self) -> [u8; 3] {
+        [(self.algorithms as u8) << 7 | (self.anonymity as u8) << 6, 0, 0]
+    }
+
+    const fn from_bits(bits: [u8; 3]) -> Self {
+        Self { algorithms: bits[0] & 0x80 != 0, anonymity: bits[0] & 0x40 != 0 }
+    }
+}
 
 /// A nonce as it is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Nonce([u8; TEXT]);
+pub struct Nonce {
+    bytes: [u8; COOKIE_TEXT + TEXT],
+    len: usize,
+}
 
 impl Nonce {
     /// The value of the NONCE attribute.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes[..self.len]
     }
 }
 
 impl fmt::Debug for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Nonce({})", String::from_utf8_lossy(&self.0))
+        write!(f, "Nonce({})", String::from_utf8_lossy(self.as_bytes()))
     }
+}
+
+/// The features a nonce claims to have been issued with, whether or not it is genuine.
+pub(super) fn features(nonce: &[u8]) -> Option<Features> {
+    let coded = nonce.strip_prefix(COOKIE)?.get(..4)?;
+    let mut bits = [0; 3];
+    (STANDARD.decode_slice(coded, &mut bits) == Ok(3)).then(|| Features::from_bits(bits))
 }
 
 pub(super) struct NonceKey {
@@ -57,37 +91,47 @@ impl NonceKey {
         Self { key: Zeroizing::new(key), lifetime: lifetime.as_secs().min(WRAP / 2) }
     }
 
-    pub(super) fn issue(&self, client: SocketAddr, unix: u64) -> Nonce {
+    pub(super) fn issue(&self, client: SocketAddr, unix: u64, features: Option<Features>) -> Nonce {
         let mut raw = [0; TIME + MAC];
         raw[..TIME].copy_from_slice(&unix.to_be_bytes()[8 - TIME..]);
-        raw[TIME..].copy_from_slice(&self.mac(client, unix));
-        let mut text = [0; TEXT];
-        let written = URL_SAFE_NO_PAD.encode_slice(raw, &mut text);
-        debug_assert_eq!(written, Ok(TEXT));
-        Nonce(text)
+        raw[TIME..].copy_from_slice(&self.mac(client, unix, features));
+
+        let (mut bytes, mut len) = ([0; COOKIE_TEXT + TEXT], 0);
+        if let Some(features) = features {
+            bytes[..COOKIE.len()].copy_from_slice(COOKIE);
+            len = COOKIE.len() + encode(&features.bits(), &mut bytes[COOKIE.len()..]);
+        }
+        len += encode(&raw, &mut bytes[len..]);
+        Nonce { bytes, len }
     }
 
     pub(super) fn verify(&self, nonce: &[u8], client: SocketAddr, unix: u64) -> bool {
+        let features = features(nonce);
+        let text = if features.is_some() { &nonce[COOKIE_TEXT..] } else { nonce };
         let mut raw = [0; TIME + MAC];
-        if nonce.len() != TEXT || URL_SAFE_NO_PAD.decode_slice(nonce, &mut raw) != Ok(raw.len()) {
+        if text.len() != TEXT || STANDARD.decode_slice(text, &mut raw) != Ok(raw.len()) {
             return false;
         }
         let low = u64::from_be_bytes([0, 0, 0, 0, 0, raw[0], raw[1], raw[2]]);
         let age = (unix % WRAP + WRAP - low) % WRAP;
         let Some(issued) = unix.checked_sub(age) else { return false };
-        let fits: bool = self.mac(client, issued).ct_eq(&raw[TIME..]).into();
-        fits && age <= self.lifetime
+        let genuine: bool = self.mac(client, issued, features).ct_eq(&raw[TIME..]).into();
+        genuine && age <= self.lifetime
     }
 
-    fn mac(&self, client: SocketAddr, unix: u64) -> [u8; MAC] {
+    fn mac(&self, client: SocketAddr, unix: u64, features: Option<Features>) -> [u8; MAC] {
         let ip = match client.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,
         };
-        let full =
-            hmac_sha256(&*self.key, &[&unix.to_be_bytes(), &ip.octets(), &client.port().to_be_bytes()]);
-        let mut mac = [0; MAC];
-        mac.copy_from_slice(&full[..MAC]);
-        mac
+        let features = features.map_or([0xFF; 3], Features::bits);
+        let parts = [&unix.to_be_bytes()[..], &features, &ip.octets(), &client.port().to_be_bytes()];
+        let [a, b, c, d, e, f, ..] = hmac_sha256(&*self.key, &parts);
+        [a, b, c, d, e, f]
     }
+}
+
+fn encode(raw: &[u8], out: &mut [u8]) -> usize {
+    // Three bytes make four characters; the callers' arrays are sized so.
+    STANDARD.encode_slice(raw, out).unwrap_or(0)
 }

@@ -24,6 +24,8 @@ macro_rules! attribute_types {
 attribute_types! {
     /// RFC 8489 section 14.1.
     MAPPED_ADDRESS = 0x0001, "MAPPED-ADDRESS";
+    /// RFC 5780 section 7.2.
+    CHANGE_REQUEST = 0x0003, "CHANGE-REQUEST";
     /// RFC 8489 section 14.3.
     USERNAME = 0x0006, "USERNAME";
     /// RFC 8489 section 14.5.
@@ -64,6 +66,10 @@ attribute_types! {
     XOR_MAPPED_ADDRESS = 0x0020, "XOR-MAPPED-ADDRESS";
     /// RFC 8656 section 18.10.
     RESERVATION_TOKEN = 0x0022, "RESERVATION-TOKEN";
+    /// RFC 5780 section 7.6.
+    PADDING = 0x0026, "PADDING";
+    /// RFC 5780 section 7.5.
+    RESPONSE_PORT = 0x0027, "RESPONSE-PORT";
     /// RFC 8656 section 18.11.
     ADDITIONAL_ADDRESS_FAMILY = 0x8000, "ADDITIONAL-ADDRESS-FAMILY";
     /// RFC 8656 section 18.12.
@@ -80,6 +86,10 @@ attribute_types! {
     ALTERNATE_SERVER = 0x8023, "ALTERNATE-SERVER";
     /// RFC 8489 section 14.7.
     FINGERPRINT = 0x8028, "FINGERPRINT";
+    /// RFC 5780 section 7.3.
+    RESPONSE_ORIGIN = 0x802B, "RESPONSE-ORIGIN";
+    /// RFC 5780 section 7.4.
+    OTHER_ADDRESS = 0x802C, "OTHER-ADDRESS";
 }
 
 impl AttributeType {
@@ -246,6 +256,21 @@ pub enum Attribute<'a> {
         /// MTU for "too big", else 0.
         data: u32,
     },
+    /// Answer from another address or port.
+    ChangeRequest {
+        /// The "change IP" flag.
+        ip: bool,
+        /// The "change port" flag.
+        port: bool,
+    },
+    /// Filler, to force fragmentation.
+    Padding(&'a [u8]),
+    /// Answer to this port.
+    ResponsePort(u16),
+    /// Where the answer was sent from.
+    ResponseOrigin(SocketAddr),
+    /// Where it would come from with both flags of CHANGE-REQUEST.
+    OtherAddress(SocketAddr),
     /// A type this crate does not know.
     Unknown(AttributeType, &'a [u8]),
 }
@@ -319,6 +344,17 @@ impl<'a> RawAttribute<'a> {
                 let [_, _, kind, code, d @ ..]: [u8; 8] = *exact(v).ok_or(bad)?;
                 Attribute::Icmp { kind, code, data: u32::from_be_bytes(d) }
             }
+            T::CHANGE_REQUEST => {
+                let flags = u32(v).ok_or(bad)?;
+                Attribute::ChangeRequest { ip: flags & 4 != 0, port: flags & 2 != 0 }
+            }
+            T::PADDING => Attribute::Padding(v),
+            T::RESPONSE_PORT => {
+                let [a, b, _, _] = *exact(v).ok_or(bad)?;
+                Attribute::ResponsePort(u16::from_be_bytes([a, b]))
+            }
+            T::RESPONSE_ORIGIN => Attribute::ResponseOrigin(decode_address(v).ok_or(bad)?),
+            T::OTHER_ADDRESS => Attribute::OtherAddress(decode_address(v).ok_or(bad)?),
             T::MESSAGE_INTEGRITY_SHA256 | T::UNKNOWN_ATTRIBUTES | T::DONT_FRAGMENT => return Err(bad),
             other => Attribute::Unknown(other, v),
         })

@@ -195,18 +195,18 @@ impl Server {
     /// All sockets have been heard of: success with what there is, or failure with nothing left behind.
     fn answer_pending(&mut self, now: Now, slot: usize, pending: &Pending) {
         let Ok(message) = Message::parse(&pending.request) else { return };
-        let request = Request { message, flow: pending.flow };
         let Some(allocation) = self.allocations.get_mut(slot) else { return };
+        let identity = allocation.owner.clone();
+        let request = Request { message, flow: pending.flow, identity: Some(&identity) };
 
         let Some(first) = allocation.relays().next().copied() else {
             let rejection = match pending.failed {
                 Some((_, BindError::FamilyNotSupported)) | None => Rejection::AddressFamilyNotSupported,
                 Some((_, error)) => Rejection::NoRelay(error),
             };
-            let identity = allocation.owner.clone();
             self.by_flow.remove(&pending.flow);
             self.allocations.remove(slot);
-            self.reject(now, &request, rejection, Some(&identity));
+            self.reject(now, &request, rejection);
             return;
         };
         if pending.port == PortChoice::EvenPair {
@@ -257,7 +257,7 @@ impl Server {
                 },
             );
         }
-        request.seal(self.with_software(builder), Some(&allocation.owner.key))
+        request.seal(self.with_software(builder))
     }
 }
 

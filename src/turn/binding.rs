@@ -4,19 +4,36 @@ use super::Server;
 use super::rejection::Rejection;
 use super::request::Request;
 use crate::stun::AttributeType;
+use crate::time::Now;
 
 impl Server {
-    pub(super) fn binding(&mut self, request: &Request<'_>) {
-        let unknown = request.unknown_attributes();
-        let answer = if unknown.is_empty() {
-            self.counters.bindings += 1;
-            let mapped =
-                request.success().xor_address(AttributeType::XOR_MAPPED_ADDRESS, request.flow.client.0);
-            request.seal(mapped, None)
-        } else {
-            self.counters.rejected += 1;
-            request.error(&Rejection::UnknownAttributes(unknown), |b| b, None)
+    pub(super) fn binding(&mut self, now: Now, request: &Request<'_>) {
+        if !self.answers(now, &request.flow) {
+            return;
+        }
+        // RFC 5780 is a question of its own, where this server can answer it.
+        let answer = match self.discovery_for(&request.flow) {
+            Some(discovery) => self.discover(request, &discovery),
+            None => plain(request).map(|bytes| (request.flow, bytes)),
         };
-        self.send(request.flow, answer);
+        let (flow, bytes) = match answer {
+            Ok(answer) => {
+                self.counters.bindings += 1;
+                answer
+            }
+            Err(rejection) => {
+                self.counters.rejected += 1;
+                (request.flow, request.error(&rejection, None))
+            }
+        };
+        self.send(flow, bytes);
     }
+}
+
+fn plain(request: &Request<'_>) -> Result<Vec<u8>, Rejection> {
+    let unknown = request.unknown_attributes(&[]);
+    if !unknown.is_empty() {
+        return Err(Rejection::UnknownAttributes(unknown));
+    }
+    Ok(request.seal(request.success().xor_address(AttributeType::XOR_MAPPED_ADDRESS, request.flow.client.0)))
 }

@@ -48,7 +48,7 @@ impl Server {
         }
         peers.bind(number, peer, now.instant);
         peers.permit(peer.0.ip(), access, now.instant);
-        let answer = request.seal(request.success(), Some(&allocation.owner.key));
+        let answer = request.seal(request.success());
         self.schedule(slot);
         Ok(answer)
     }

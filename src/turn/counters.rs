@@ -43,8 +43,12 @@ counters! {
     challenges,
     /// Signed requests refused because of the user name or the key.
     authentication_failures,
+    /// Requests of strangers that got no answer: `limits.unauthenticated-answers` was used up.
+    unanswered,
     /// Requests refused for any other reason.
     rejected,
+    /// ICMP errors about relayed datagrams, told to the client.
+    icmp_errors,
     /// Datagrams or frames dropped: neither STUN nor ChannelData.
     not_stun,
     /// Messages dropped: STUN or ChannelData, but malformed, or with a wrong FINGERPRINT.

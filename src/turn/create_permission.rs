@@ -40,7 +40,7 @@ impl Server {
         for (ip, access) in peers {
             allocation.peers.permit(ip, access, now.instant);
         }
-        let answer = request.seal(request.success(), Some(&allocation.owner.key));
+        let answer = request.seal(request.success());
         self.schedule(slot);
         Ok(answer)
     }

@@ -11,7 +11,10 @@ use std::net::SocketAddr;
 
 use super::request::unknown;
 use super::{Access, FiveTuple, Framing, PayloadRange, PeerAddr, RelayId, Server, Verdict};
-use crate::stun::{AttributeType, CHANNEL_DATA_HEADER, ChannelData, Message, decode_xor_address};
+use crate::stun::{
+    AttributeType, Builder, CHANNEL_DATA_HEADER, ChannelData, Class, Family, Message, Method,
+    decode_xor_address,
+};
 use crate::time::Now;
 
 impl Server {
@@ -119,6 +122,30 @@ impl Server {
         self.counters.traffic.to_client += 1;
         self.counters.traffic.to_client_bytes += len as u64;
         Verdict::ToClient { flow, framing }
+    }
+
+    /// Takes an ICMP error about a datagram that was sent from a relay to `to` (RFC 8656 section 11.5). `mtu` is that
+    /// of "too big" errors, else 0. The client hears of it if it has a permission for that peer.
+    pub fn handle_peer_error(&mut self, now: Now, relay: RelayId, to: SocketAddr, icmp: (u8, u8), mtu: u32) {
+        let (kind, code) = icmp;
+        let Some(allocation) = self.allocations.get(relay.slot()) else { return };
+        let peer = PeerAddr(self.addresses.announced(to));
+        // Destination unreachable and time exceeded; in ICMPv6 also packet too big.
+        let relevant = match relay.family() {
+            Family::V4 => matches!(kind, 3 | 11),
+            Family::V6 => matches!(kind, 1..=3),
+        };
+        if !relevant || allocation.peers.permission(peer.0.ip(), now.instant).is_none() {
+            return;
+        }
+        let flow = allocation.flow;
+        let [a, b, c, d] = mtu.to_be_bytes();
+        let bytes = Builder::new(Class::Indication, Method::DATA, self.random.transaction_id())
+            .xor_address(AttributeType::XOR_PEER_ADDRESS, peer.0)
+            .raw(AttributeType::ICMP, &[0, 0, kind, code, a, b, c, d])
+            .finish();
+        self.counters.icmp_errors += 1;
+        self.send(flow, bytes);
     }
 
     /// On this server's own relay addresses, only the ports of live allocations are open.

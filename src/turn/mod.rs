@@ -24,6 +24,8 @@ mod counters;
 mod create_permission;
 mod data;
 mod framing;
+mod limiter;
+mod nat_discovery;
 mod output;
 mod policy;
 mod refresh;
@@ -42,6 +44,6 @@ pub use output::{BindError, EndReason, Event, Output, PayloadRange, PortChoice, 
 pub use policy::{Access, PeerPolicy, Rule, canonicalise, special};
 pub use rejection::Rejection;
 pub use server::Server;
-pub use settings::{Limits, RelayAddress, Settings};
+pub use settings::{Limits, NatDiscovery, RelayAddress, Settings};
 pub use shared::{Limit, Shared};
 pub use types::{ClientAddr, FiveTuple, PeerAddr, RelayAddr, RelayId, ServerAddr, Transport};

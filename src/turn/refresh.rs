@@ -30,7 +30,6 @@ impl Server {
             Some(_) => return Err(Rejection::PeerAddressFamilyMismatch),
         };
         let allocation = &mut self.allocations[slot];
-        let key = allocation.owner.key.clone();
 
         match only {
             Some(family) if desired.is_zero() && allocation.relays().count() > 1 => {
@@ -48,6 +47,6 @@ impl Server {
         }
         let left = seconds_until(now.instant + desired, now.instant);
         let builder = request.success().u32(AttributeType::LIFETIME, left);
-        Ok(request.seal(self.with_software(builder), Some(&key)))
+        Ok(request.seal(self.with_software(builder)))
     }
 }

@@ -59,7 +59,7 @@ impl Rejection {
     /// The code for ERROR-CODE (RFC 8489 section 14.8, RFC 8656 section 19).
     pub const fn code(&self) -> u16 {
         match self {
-            Self::Denied(Denied::Incomplete) | Self::BadRequest(_) => 400,
+            Self::Denied(Denied::Incomplete | Denied::WrongAlgorithms) | Self::BadRequest(_) => 400,
             Self::Denied(Denied::Challenge | Denied::Unauthorized { .. }) => 401,
             Self::Forbidden { .. } => 403,
             Self::UnknownAttributes(_) => 420,
@@ -72,6 +72,11 @@ impl Rejection {
             Self::AllocationQuotaReached(_) => 486,
             Self::LimitReached(_) | Self::NoRelay(_) | Self::NoReservation => 508,
         }
+    }
+
+    /// Does the answer carry a challenge: 401 and 438 (RFC 8489 section 9.2.4)?
+    pub const fn is_challenge(&self) -> bool {
+        matches!(self.code(), 401 | 438)
     }
 
     /// The reason phrase. Empty for what anybody can provoke without a credential: an answer should not be

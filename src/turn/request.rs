@@ -2,7 +2,7 @@
 
 use super::FiveTuple;
 use super::rejection::Rejection;
-use crate::auth::{Denied, Key};
+use crate::auth::{Challenge, Identity};
 use crate::stun::{Attribute, AttributeType, Builder, Class, Message};
 
 /// One request and where it came from.
@@ -10,6 +10,8 @@ use crate::stun::{Attribute, AttributeType, Builder, Class, Message};
 pub(super) struct Request<'a> {
     pub message: Message<'a>,
     pub flow: FiveTuple,
+    /// Who asks; `None` until that is proved, and for Binding, which anybody may ask.
+    pub identity: Option<&'a Identity>,
 }
 
 impl<'a> Request<'a> {
@@ -31,9 +33,9 @@ impl<'a> Request<'a> {
         }))
     }
 
-    /// Attributes that this server must understand and does not.
-    pub(super) fn unknown_attributes(&self) -> Vec<AttributeType> {
-        let mut unknown: Vec<_> = unknown(&self.message).collect();
+    /// Attributes that this server must understand and does not; `also` lists some that it does here.
+    pub(super) fn unknown_attributes(&self, also: &[AttributeType]) -> Vec<AttributeType> {
+        let mut unknown: Vec<_> = unknown(&self.message).filter(|kind| !also.contains(kind)).collect();
         unknown.sort_unstable();
         unknown.dedup();
         unknown
@@ -44,26 +46,31 @@ impl<'a> Request<'a> {
         Builder::response(Class::Success, &self.message)
     }
 
-    /// The whole error response. Signed if the key is known, but for 401 and 438, which carry the challenge.
-    pub(super) fn error(
-        &self,
-        rejection: &Rejection,
-        challenge: impl FnOnce(Builder) -> Builder,
-        key: Option<&Key>,
-    ) -> Vec<u8> {
-        let builder =
+    /// The whole error response. 401 and 438 carry a challenge, the others are signed if it is known who asks.
+    pub(super) fn error(&self, rejection: &Rejection, challenge: Option<&Challenge<'_>>) -> Vec<u8> {
+        let mut builder =
             Builder::response(Class::Error, &self.message).error_code(rejection.code(), rejection.reason());
-        match rejection {
-            Rejection::Denied(Denied::Incomplete) => self.seal(builder, None),
-            Rejection::Denied(_) => self.seal(challenge(builder), None),
-            Rejection::UnknownAttributes(kinds) => self.seal(builder.unknown_attributes(kinds), key),
-            _ => self.seal(builder, key),
+        if let Some(challenge) = challenge {
+            builder = builder
+                .raw(AttributeType::REALM, challenge.realm.as_bytes())
+                .raw(AttributeType::NONCE, challenge.nonce.as_bytes());
+            if let Some(algorithms) = challenge.algorithms {
+                builder = builder.raw(AttributeType::PASSWORD_ALGORITHMS, algorithms);
+            }
         }
+        if let Rejection::UnknownAttributes(kinds) = rejection {
+            builder = builder.unknown_attributes(kinds);
+        }
+        self.seal(builder)
     }
 
     /// Signs, and adds FINGERPRINT if the request had one.
-    pub(super) fn seal(&self, builder: Builder, key: Option<&Key>) -> Vec<u8> {
-        let builder = match key {
+    pub(super) fn seal(&self, builder: Builder) -> Vec<u8> {
+        let builder = match self.identity.map(|i| &i.key) {
+            // Who chose an algorithm is answered with the stronger signature (RFC 8489 section 9.2.4).
+            Some(key) if self.message.find(AttributeType::PASSWORD_ALGORITHM).is_some() => {
+                builder.message_integrity_sha256(key.as_bytes())
+            }
             Some(key) => builder.message_integrity(key.as_bytes()),
             None => builder,
         };
@@ -100,6 +107,8 @@ const fn is_known(kind: AttributeType) -> bool {
             | T::REQUESTED_TRANSPORT
             | T::DONT_FRAGMENT
             | T::MESSAGE_INTEGRITY_SHA256
+            | T::PASSWORD_ALGORITHM
+            | T::USERHASH
             | T::XOR_MAPPED_ADDRESS
             | T::RESERVATION_TOKEN
     )

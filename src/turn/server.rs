@@ -10,6 +10,7 @@ use slab::Slab;
 
 use super::allocate::Pending;
 use super::allocation::Allocation;
+use super::limiter::Limiter;
 use super::policy::PeerPolicy;
 use super::rejection::Rejection;
 use super::request::Request;
@@ -21,6 +22,9 @@ use crate::time::{Instant, Now};
 /// Allocations that end in one call of [`Server::handle_timeout`]: a wave of expiries must not hold up packets.
 const EXPIRIES_PER_CALL: usize = 256;
 
+/// An answer to somebody unknown is at most this many times as long as the question.
+const MAX_AMPLIFICATION: usize = 2;
+
 /// One shard's relay.
 #[derive(Debug)]
 pub struct Server {
@@ -30,6 +34,7 @@ pub struct Server {
     pub(super) policy: PeerPolicy,
     pub(super) addresses: AddressMap,
     pub(super) random: Random,
+    limiter: Limiter,
 
     pub(super) allocations: Slab<Allocation>,
     pub(super) by_flow: HashMap<FiveTuple, usize, RandomState>,
@@ -53,6 +58,7 @@ impl Server {
             RandomState::with_seeds(word(), word(), word(), word())
         };
         Self {
+            limiter: Limiter::new(settings.limits.unauthenticated_answers, hasher()),
             policy: PeerPolicy::new(&settings),
             addresses: AddressMap::new(&settings),
             by_flow: HashMap::with_hasher(hasher()),
@@ -92,12 +98,12 @@ impl Server {
                 return Verdict::Nothing;
             }
         };
-        let request = Request { message, flow };
+        let request = Request { message, flow, identity: None };
         match (message.class(), message.method()) {
             (Class::Indication, Method::SEND) => return self.send_indication(now, flow, &message),
             // A keep-alive (RFC 8489 section 6.3.2).
             (Class::Indication, Method::BINDING) => {}
-            (Class::Request, Method::BINDING) => self.binding(&request),
+            (Class::Request, Method::BINDING) => self.binding(now, &request),
             (
                 Class::Request,
                 Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND,
@@ -120,12 +126,13 @@ impl Server {
         };
         let identity = match identity {
             Ok(identity) => identity,
-            Err(denied) => return self.reject(now, request, denied.into(), None),
+            Err(denied) => return self.reject(now, request, denied.into()),
         };
-        match self.carry_out(now, request, slot, &identity) {
+        let request = Request { identity: Some(&identity), ..*request };
+        match self.carry_out(now, &request, slot, &identity) {
             Ok(Some(answer)) => self.send(request.flow, answer),
             Ok(None) => {}
-            Err(rejection) => self.reject(now, request, rejection, Some(&identity)),
+            Err(rejection) => self.reject(now, &request, rejection),
         }
     }
 
@@ -136,7 +143,7 @@ impl Server {
         slot: Option<usize>,
         identity: &Identity,
     ) -> Result<Option<Vec<u8>>, Rejection> {
-        let unknown = request.unknown_attributes();
+        let unknown = request.unknown_attributes(&[]);
         if !unknown.is_empty() {
             return Err(Rejection::UnknownAttributes(unknown));
         }
@@ -158,19 +165,11 @@ impl Server {
     }
 
     /// Answers with an error, and tells the operator unless it is a step of the normal handshake.
-    pub(super) fn reject(
-        &mut self,
-        now: Now,
-        request: &Request<'_>,
-        rejection: Rejection,
-        identity: Option<&Identity>,
-    ) {
-        let challenge = |builder: Builder| {
-            builder
-                .raw(AttributeType::REALM, self.auth.realm().as_bytes())
-                .raw(AttributeType::NONCE, self.auth.nonce(request.flow.client.0, now).as_bytes())
-        };
-        let answer = request.error(&rejection, challenge, identity.map(|i| &i.key));
+    pub(super) fn reject(&mut self, now: Now, request: &Request<'_>, rejection: Rejection) {
+        if request.identity.is_none() && !self.answers(now, &request.flow) {
+            return;
+        }
+        let answer = self.error(now, request, &rejection);
         self.send(request.flow, answer);
 
         match &rejection {
@@ -182,10 +181,32 @@ impl Server {
             self.outputs.push_back(Output::Event(Event::Refused {
                 flow: request.flow,
                 method: request.message.method(),
-                user: identity.map(|i| i.user.clone()),
+                user: request.identity.map(|i| i.user.clone()),
                 rejection,
             }));
         }
+    }
+
+    /// May a stranger at this path get one more answer? Over a connection its address is proved, and the
+    /// connection itself is bounded.
+    pub(super) fn answers(&mut self, now: Now, flow: &FiveTuple) -> bool {
+        let admitted = flow.transport.is_stream() || self.limiter.admit(flow.client.0.ip(), now.instant);
+        self.counters.unanswered += u64::from(!admitted);
+        admitted
+    }
+
+    fn error(&self, now: Now, request: &Request<'_>, rejection: &Rejection) -> Vec<u8> {
+        if !rejection.is_challenge() {
+            return request.error(rejection, None);
+        }
+        let (client, transport) = (request.flow.client.0, request.flow.transport);
+        let full = request.error(rejection, Some(&self.auth.challenge(client, now, true)));
+        // Whoever spoofs a source must not gain by it, so an answer to a small question over UDP leaves out what
+        // only clients with SHA-256 read. Where a connection was made, the source is no lie.
+        if transport.is_stream() || full.len() <= MAX_AMPLIFICATION * request.message.as_bytes().len() {
+            return full;
+        }
+        request.error(rejection, Some(&self.auth.challenge(client, now, false)))
     }
 
     /// The stream of a client has ended: its allocation ends with it.
@@ -285,7 +306,7 @@ impl Server {
     }
 
     /// Timers of ended allocations wait in the queue until they are due; throw them out before they outnumber the
-    /// living.
+    /// living. When the last allocation has gone, so does the memory of a crowded hour.
     fn tidy(&mut self) {
         if self.timers.len() > 64 + 4 * self.allocations.len() {
             let allocations = &self.allocations;
@@ -294,9 +315,9 @@ impl Server {
             self.timers.shrink_to(64);
             self.by_flow.shrink_to(2 * self.allocations.len());
             self.outputs.shrink_to(64);
-            if self.allocations.is_empty() {
-                self.allocations = Slab::new();
-            }
+        }
+        if self.allocations.is_empty() && self.allocations.capacity() > 64 {
+            self.allocations = Slab::new();
         }
     }
 

@@ -22,8 +22,20 @@ pub struct Settings {
     pub allow_peers: Vec<IpNet>,
     /// Peers closed, whatever else is said of them.
     pub deny_peers: Vec<IpNet>,
+    /// Answer the questions of RFC 5780. `None`: CHANGE-REQUEST and its like are unknown attributes.
+    pub nat_discovery: Option<NatDiscovery>,
     /// Bounds on everything that grows.
     pub limits: Limits,
+}
+
+/// Two addresses with the same two UDP ports on each: what a client needs to learn how its NAT behaves
+/// (RFC 5780 section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatDiscovery {
+    /// Local addresses of one family.
+    pub addresses: [IpAddr; 2],
+    /// Ports that are listened on at both.
+    pub ports: [u16; 2],
 }
 
 /// One address of this machine that relays.
@@ -48,6 +60,9 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation.
     pub channels: usize,
+    /// Answers per second to one client address (IPv6: its /64) that has proved nothing: Binding over UDP, and
+    /// challenges. Five seconds of it may come at once. 0: no limit.
+    pub unauthenticated_answers: u32,
 }
 
 impl Default for Limits {
@@ -58,6 +73,7 @@ impl Default for Limits {
             allocations_per_address: 500,
             permissions: 256,
             channels: 256,
+            unauthenticated_answers: 200,
         }
     }
 }
@@ -72,6 +88,7 @@ impl Default for Settings {
             own_addresses: Vec::new(),
             allow_peers: Vec::new(),
             deny_peers: Vec::new(),
+            nat_discovery: None,
             limits: Limits::default(),
         }
     }

@@ -1,0 +1,70 @@
+//! Who may act: plain values from the configuration.
+
+use std::fmt;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+/// A secret shared with whoever issues time-limited credentials.
+#[derive(Clone)]
+pub struct Secret {
+    /// Its name, for logs: the bytes never get there.
+    pub id: String,
+    /// The secret itself.
+    pub bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Secret {
+    /// A secret with a name for logs.
+    pub fn new(id: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { id: id.into(), bytes: Zeroizing::new(bytes.into()) }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({:?}, redacted)", self.id)
+    }
+}
+
+/// A user with a password that does not expire.
+#[derive(Clone)]
+pub struct StaticUser {
+    /// What the client sends as USERNAME.
+    pub name: String,
+    /// The password.
+    pub password: Zeroizing<String>,
+}
+
+impl fmt::Debug for StaticUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StaticUser({:?}, redacted)", self.name)
+    }
+}
+
+/// Who may act.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The realm told to clients. Short: it is in each 401.
+    pub realm: String,
+    /// Secrets of time-limited credentials. The first one issues, all are accepted.
+    pub secrets: Vec<Secret>,
+    /// Users that do not expire. One of these names is never looked at as time-limited.
+    pub users: Vec<StaticUser>,
+    /// How long a nonce is good for.
+    pub nonce_lifetime: Duration,
+    /// Refuse requests on a running allocation once its credential has expired. Otherwise running calls go on.
+    pub strict_expiry: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            realm: "ternd".into(),
+            secrets: Vec::new(),
+            users: Vec::new(),
+            nonce_lifetime: Duration::from_secs(3600),
+            strict_expiry: false,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Relayed data byte for byte.
+
+use proptest::prelude::*;
+use ternd::stun::{
+    Attribute, AttributeType, Builder, ChannelData, ChannelNumber, Class, Message, Method, TransactionId,
+};
+use ternd::turn::{Framing, Transport, Verdict};
+
+use crate::world::{Client, World, addr, peer};
+
+/// A buffer as the driver keeps it: room, payload, room.
+fn wrapped(framing: Framing, payload: &[u8], transport: Transport) -> Vec<u8> {
+    let mut buf = vec![0xEE; Framing::HEADROOM + payload.len() + Framing::TAILROOM];
+    buf[Framing::HEADROOM..][..payload.len()].copy_from_slice(payload);
+    let range = framing.wrap(&mut buf, payload.len(), transport);
+    buf[range].to_vec()
+}
+
+proptest! {
+    #[test]
+    fn channel_data_is_four_bytes_and_the_payload(payload in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let framing = Framing::Channel(ChannelNumber(0x4ABC));
+        let datagram = wrapped(framing, &payload, Transport::Udp);
+        prop_assert_eq!(datagram.len(), 4 + payload.len(), "no padding on UDP");
+        prop_assert_eq!(ChannelData::parse(&datagram), Some(ChannelData { number: ChannelNumber(0x4ABC), data: &payload }));
+
+        let frame = wrapped(framing, &payload, Transport::Tcp);
+        prop_assert_eq!(frame.len(), (4 + payload.len()).next_multiple_of(4));
+        prop_assert!(frame[4 + payload.len()..].iter().all(|b| *b == 0));
+        prop_assert_eq!(ternd::stun::frame(&frame), Ok(ternd::stun::Frame::Complete { message: 4 + payload.len(), consumed: frame.len() }));
+    }
+
+    #[test]
+    fn a_data_indication_is_what_the_builder_would_write(payload in prop::collection::vec(any::<u8>(), 0..2000), v6: bool, id: [u8; 12]) {
+        let from = if v6 { "[2001:db8:2::9]:4321" } else { "192.0.2.9:4321" };
+        let id = TransactionId(id);
+        let expected = Builder::new(Class::Indication, Method::DATA, id)
+            .xor_address(AttributeType::XOR_PEER_ADDRESS, addr(from))
+            .raw(AttributeType::DATA, &payload)
+            .finish();
+        for transport in [Transport::Udp, Transport::Tls] {
+            prop_assert_eq!(&wrapped(Framing::Data { peer: peer(from), id }, &payload, transport), &expected);
+        }
+    }
+}
+
+#[test]
+fn the_longest_payload_still_fits_and_a_longer_one_is_dropped() {
+    let payload = vec![7; Framing::MAX_PAYLOAD];
+    let bytes = wrapped(
+        Framing::Data { peer: peer("[2001:db8:2::9]:1"), id: TransactionId([1; 12]) },
+        &payload,
+        Transport::Tcp,
+    );
+    let message = Message::parse(&bytes).unwrap();
+    let data = message.find(AttributeType::DATA).unwrap();
+    assert_eq!(data.decode(message.transaction_id()), Ok(Attribute::Data(&payload)));
+
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.allocate(&mut world);
+    alice.permit(&mut world, &["192.0.2.99:1"]);
+    assert!(matches!(
+        world.peer_sends(&alice, "192.0.2.99:1", Framing::MAX_PAYLOAD),
+        Verdict::ToClient { .. }
+    ));
+    assert_eq!(world.peer_sends(&alice, "192.0.2.99:1", Framing::MAX_PAYLOAD + 1), Verdict::Nothing);
+}
+
+#[test]
+fn the_payload_is_the_part_that_was_sent() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.allocate(&mut world);
+    alice.bind(&mut world, 0x4000, "192.0.2.99:1");
+
+    let part = |bytes: &[u8], verdict: Verdict| match verdict {
+        Verdict::Relay { payload, dont_fragment, .. } => {
+            (bytes[payload.start..payload.end].to_vec(), dont_fragment)
+        }
+        other => panic!("{other:?}"),
+    };
+    // Bytes behind the announced length of ChannelData are padding.
+    let bytes = b"\x40\x00\x00\x05helloPAD";
+    let verdict = world.server.handle_client(world.now, alice.flow, bytes);
+    assert_eq!(part(bytes, verdict), (b"hello".to_vec(), false));
+
+    let bytes = alice.send_indication("192.0.2.99:1", b"hello");
+    let verdict = world.server.handle_client(world.now, alice.flow, &bytes);
+    assert_eq!(part(&bytes, verdict), (b"hello".to_vec(), false));
+
+    let bytes = Builder::new(Class::Indication, Method::SEND, TransactionId([5; 12]))
+        .raw(AttributeType::DONT_FRAGMENT, b"")
+        .raw(AttributeType::DATA, b"whole")
+        .xor_address(AttributeType::XOR_PEER_ADDRESS, addr("192.0.2.99:1"))
+        .finish();
+    let verdict = world.server.handle_client(world.now, alice.flow, &bytes);
+    assert_eq!(part(&bytes, verdict), (b"whole".to_vec(), true));
+}
+
+#[test]
+fn a_send_indication_that_lacks_something_is_dropped() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.allocate(&mut world);
+    alice.permit(&mut world, &["192.0.2.99:1"]);
+    let start = || Builder::new(Class::Indication, Method::SEND, TransactionId([5; 12]));
+    let peer = |b: Builder| b.xor_address(AttributeType::XOR_PEER_ADDRESS, addr("192.0.2.99:1"));
+    for (what, bytes) in [
+        ("no peer", start().raw(AttributeType::DATA, b"x")),
+        ("no data", peer(start())),
+        (
+            "a broken peer",
+            start().raw(AttributeType::XOR_PEER_ADDRESS, &[0, 1]).raw(AttributeType::DATA, b"x"),
+        ),
+        (
+            "an unknown attribute",
+            peer(start()).raw(AttributeType::DATA, b"x").raw(AttributeType(0x7FFF), b""),
+        ),
+    ] {
+        assert_eq!(world.ask(alice.flow, &bytes.finish()), None, "{what}");
+    }
+    assert_eq!(world.server.counters().malformed, 4);
+    assert_eq!(world.server.counters().traffic.to_peers, 0);
+}
+
+#[test]
+fn icmp_errors_are_told_to_the_client() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.allocate(&mut world);
+    alice.bind(&mut world, 0x4000, "192.0.2.99:1");
+    let relay = world.relay_of(&alice);
+    let mut told = |to: &str, icmp, mtu| {
+        world.server.handle_peer_error(world.now, relay, addr(to), icmp, mtu);
+        world.drive()
+    };
+    // Fragmentation needed. Even with a channel it is an indication (RFC 8656 section 12.5).
+    let sent = told("192.0.2.99:1", (3, 4), 1280);
+    let [(flow, bytes)] = sent.try_into().expect("one indication");
+    assert_eq!(flow, alice.flow);
+    let message = Message::parse(&bytes).unwrap();
+    assert_eq!((message.class(), message.method()), (Class::Indication, Method::DATA));
+    let all: Vec<_> = message.attributes().map(|a| a.decode(message.transaction_id()).unwrap()).collect();
+    assert_eq!(
+        all,
+        [Attribute::XorPeerAddress(addr("192.0.2.99:1")), Attribute::Icmp { kind: 3, code: 4, data: 1280 }]
+    );
+    assert_eq!(told("192.0.2.99:1", (8, 0), 0), [], "an echo request is no error");
+    assert_eq!(told("192.0.2.98:1", (3, 3), 0), [], "no permission");
+}

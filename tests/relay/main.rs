@@ -1,0 +1,16 @@
+//! The relay told as stories: a world, what is sent, all that comes out, time moved by hand, and at the end
+//! nothing is left. No sockets, no clocks.
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used)] // a test binary has no outside
+
+mod data;
+mod digest;
+mod discovery;
+mod errors;
+mod lifetimes;
+mod memory;
+mod peers;
+mod story;
+mod world;
+
+#[global_allocator]
+static ALLOCATOR: memory::Counting = memory::Counting;
