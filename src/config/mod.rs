@@ -34,6 +34,7 @@ use crate::{auth, turn};
 
 pub use files::{Disk, Files};
 pub use problem::{Problem, Severity};
+pub use values::{duration_from_text, without_line_end};
 
 /// `etc/ternd.full.toml`: every key with its default and what it does.
 pub const FULL: &str = include_str!("../../etc/ternd.full.toml");

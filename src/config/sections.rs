@@ -127,6 +127,7 @@ fn limits(t: &mut Table<'_>, limits: &mut turn::Limits, connections: &mut Connec
     t.key("permissions", &mut limits.permissions, count(1..=65_536));
     // 0x4000 to 0x4FFF are the numbers a channel can have (RFC 8656 section 12).
     t.key("channels", &mut limits.channels, count(1..=4096));
+    t.key("unauthenticated-answers", &mut limits.unauthenticated_answers, small_count(0..=1_000_000));
     t.key("connections", &mut connections.total, count(MILLION));
     t.key("connections-per-address", &mut connections.per_address, count(MILLION));
     t.key("handshake-timeout", &mut connections.handshake_timeout, duration(1..=300));

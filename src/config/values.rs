@@ -51,26 +51,32 @@ pub(super) fn duration(range: RangeInclusive<u64>) -> impl Fn(&Node<'_>) -> Read
         }
         let form = "write seconds, as in 600, or text with a unit (s, m, h, d), as in \"10m\"";
         let text = node.text()?;
-        let parse = || {
-            let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-            let seconds = match unit {
-                "s" => 1,
-                "m" => 60,
-                "h" => 3600,
-                "d" => 86_400,
-                _ => return None,
-            };
-            number.trim_end().parse::<u64>().ok()?.checked_mul(seconds)
-        };
-        match parse() {
+        match duration_with_unit(text) {
             None => Err(node.error("not a duration", form)),
-            Some(n) if range.contains(&n) => Ok(Duration::from_secs(n)),
+            Some(read) if range.contains(&read.as_secs()) => Ok(read),
             Some(_) => Err(node.error(
                 "out of range",
                 format!("write something from {} to {} seconds", range.start(), range.end()),
             )),
         }
     }
+}
+
+/// The duration that `"600"` (seconds) or `"10m"` stands for.
+pub fn duration_from_text(text: &str) -> Option<Duration> {
+    text.parse().ok().map(Duration::from_secs).or_else(|| duration_with_unit(text))
+}
+
+fn duration_with_unit(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.trim_end().parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
 
 /// One word of a table of words.
@@ -240,10 +246,15 @@ pub(super) fn secret(good: usize) -> impl Fn(&Node<'_>) -> Read<Zeroizing<String
 /// A secret in a file of its own; line breaks at its end are not part of it. `None`: it can't be looked at from here.
 pub(super) fn secret_file(node: &Node<'_>) -> Read<Option<Zeroizing<Vec<u8>>>> {
     let Some(bytes) = private_file(node)?.1 else { return Ok(None) };
-    let end = bytes.iter().rposition(|b| !matches!(b, b'\n' | b'\r')).map_or(0, |last| last + 1);
-    let secret = bytes.get(..end).unwrap_or_default();
+    let secret = without_line_end(&bytes);
     weigh(node, secret, 16)?;
     Ok(Some(Zeroizing::new(secret.to_vec())))
+}
+
+/// The content of a file with a secret: without the line breaks that editors leave at the end.
+pub fn without_line_end(content: &[u8]) -> &[u8] {
+    let end = content.iter().rposition(|b| !matches!(b, b'\n' | b'\r')).map_or(0, |last| last + 1);
+    content.get(..end).unwrap_or_default()
 }
 
 fn weigh(node: &Node<'_>, secret: &[u8], good: usize) -> Read<()> {
