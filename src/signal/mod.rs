@@ -13,7 +13,7 @@
 //!
 //! A connection carries one session, a session is a member of at most one room, and a room exists as long as
 //! it has members. Each connection owns all that is known about it; a room is the list of its members in the
-//! order they came, and that order decides the roles of every pair (see [`Roles`](wire::Roles)).
+//! order they came, and that order decides the roles of every pair (`wire::Roles`).
 //!
 //! To see a message pass, read [`Rooms::received`], `requests.rs` (one function per request), `wire.rs`.
 
@@ -211,16 +211,14 @@ impl Rooms {
 
     /// A text frame came in.
     pub fn received(&mut self, now: Now, connection: ConnectionId, text: &str, ice: &mut dyn IceIssuer) {
-        if !self.admit(now, connection) {
-            return;
-        }
+        let Some(admission) = self.admit(now, connection) else { return };
         if text.len() > self.settings.max_bytes {
             return self.refuse_size(connection);
         }
-        let (id, result) = match wire::parse(text, &self.settings) {
-            Ok((id, body)) => (id, body.and_then(|request| self.handle(now, connection, id, request, ice))),
-            Err(refusal) => (None, Err(refusal)),
-        };
+        // Read although the rate may refuse it: the answer carries the id, and not many are refused before the end.
+        let (id, request) = wire::parse(text, &self.settings);
+        let result =
+            admission.and(request).and_then(|request| self.handle(now, connection, id, request, ice));
         if let Err(refusal) = result {
             self.refuse(connection, id, refusal);
         }
@@ -228,14 +226,14 @@ impl Rooms {
 
     /// A binary frame came in: the protocol has none.
     pub fn received_binary(&mut self, now: Now, connection: ConnectionId) {
-        if self.admit(now, connection) {
-            self.refuse(connection, None, Refusal::malformed("Binary frame; send JSON text frames"));
-        }
+        let Some(admission) = self.admit(now, connection) else { return };
+        let refusal = Refusal::malformed("Binary frame; send JSON text frames");
+        self.refuse(connection, None, admission.err().unwrap_or(refusal));
     }
 
     /// The driver could not take a frame because it is longer than [`Settings::max_bytes`].
     pub fn too_large(&mut self, now: Now, connection: ConnectionId) {
-        if self.admit(now, connection) {
+        if self.admit(now, connection).is_some() {
             self.refuse_size(connection);
         }
     }
@@ -308,25 +306,18 @@ impl Rooms {
 const FULL_RETRY: Duration = Duration::from_secs(10);
 
 impl Rooms {
-    /// Counts a frame, and says whether the connection may send one.
-    fn admit(&mut self, now: Now, connection: ConnectionId) -> bool {
-        let Some(state) = self.connections.get_mut(&connection) else { return false };
+    /// Counts a frame, and says whether its sender keeps to the rate. `None`: the connection is closed.
+    fn admit(&mut self, now: Now, connection: ConnectionId) -> Option<Result<(), Refusal>> {
+        let state = self.connections.get_mut(&connection)?;
         self.counters.received += 1;
         let Settings { messages_per_second: rate, burst, .. } = self.settings;
-        let refusal = match state.bucket.take(now.instant, rate, burst) {
-            Verdict::Pass => return true,
-            Verdict::Refused { retry } => {
-                Refusal::new(ErrorCode::RateLimited, format!("More than {rate} messages per second"))
-                    .retry(retry)
-            }
-            Verdict::Exhausted => Refusal::new(
-                ErrorCode::RateLimited,
-                format!("More than {rate} messages per second, and it went on"),
-            )
-            .fatal(close::RATE, "too many messages"),
-        };
-        self.refuse(connection, None, refusal);
-        false
+        let refusal =
+            || Refusal::new(ErrorCode::RateLimited, format!("More than {rate} messages per second"));
+        Some(match state.bucket.take(now.instant, rate, burst) {
+            Verdict::Pass => Ok(()),
+            Verdict::Refused { retry } => Err(refusal().retry(retry)),
+            Verdict::Exhausted => Err(refusal().fatal(close::RATE, "too many messages, and it went on")),
+        })
     }
 
     fn refuse_size(&mut self, connection: ConnectionId) {
@@ -342,7 +333,7 @@ impl Rooms {
             if state.malformed >= self.settings.malformed {
                 refusal = refusal.fatal(close::PROTOCOL, "not speaking ternd.v1");
             } else if state.session().is_none() {
-                refusal = refusal.fatal(close::PROTOCOL, "hello must come first");
+                refusal = refusal.fatal(close::PROTOCOL, "no valid hello");
             }
         }
         let Refusal { code, message, retry, fatal, .. } = refusal;

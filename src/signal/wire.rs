@@ -150,27 +150,26 @@ fn main() -> Cow<'static, str> {
     "main".into()
 }
 
-/// Reads a message: its id, and the request or what is wrong with it.
-///
-/// # Errors
-/// It is not a JSON object with a type, or its id can't be echoed.
-pub(super) fn parse<'a>(
-    text: &'a str,
-    settings: &Settings,
-) -> Result<(Option<u64>, Result<Request<'a>, Refusal>), Refusal> {
+/// Reads a message: its id, as far as it can be echoed, and the request or what is wrong with it.
+pub(super) fn parse<'a>(text: &'a str, settings: &Settings) -> (Option<u64>, Result<Request<'a>, Refusal>) {
     // An array would do for a struct, too: serde reads its fields by position.
     if !text.trim_start().starts_with('{') {
-        return Err(Refusal::malformed("Not a JSON object"));
+        return (None, Err(Refusal::malformed("Not a JSON object")));
     }
-    let head: Head<'_> =
-        serde_json::from_str(text).map_err(|e| Refusal::malformed(format!("Not a message: {e}")))?;
-    let id = head.id.map(request_id).transpose()?;
+    let head: Head<'_> = match serde_json::from_str(text) {
+        Ok(head) => head,
+        Err(e) => return (None, Err(Refusal::malformed(format!("Not a message: {e}")))),
+    };
+    let id = match head.id.map(request_id).transpose() {
+        Ok(id) => id,
+        Err(refusal) => return (None, Err(refusal)),
+    };
     let request = if is_shallow(text, MAX_DEPTH) {
         read(&head.kind, text, settings)
     } else {
         Err(format!("Nested deeper than {MAX_DEPTH}"))
     };
-    Ok((id, request.map_err(|why| Refusal::bad(excerpt(&why)))))
+    (id, request.map_err(|why| Refusal::bad(excerpt(&why))))
 }
 
 fn request_id(raw: &RawValue) -> Result<u64, Refusal> {

@@ -7,7 +7,8 @@ const DOCUMENT: &str = include_str!("../../../docs/signaling-protocol.md");
 
 #[test]
 fn its_examples_happen_as_written() {
-    let mut world = World::new(Settings::default());
+    let settings = Settings { server: "ternd/0.1.0".into(), ..Settings::default() };
+    let mut world = World::new(settings);
     let mut blocks = 0;
     for block in DOCUMENT.split("```story\n").skip(1) {
         world.play(block.split("```").next().unwrap());

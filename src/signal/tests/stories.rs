@@ -348,7 +348,7 @@ fn too_many_messages_are_refused_and_in_the_end_the_connection_is() {
         alice -> {"type":"message","id":1,"data":1}
         alice <- {"type":"ok","id":1}
         alice -> {"type":"message","id":2,"data":1}
-        alice <- {"type":"error","code":"rate_limited","message":"More than 10 messages per second","retry_ms":200,"fatal":false}
+        alice <- {"type":"error","id":2,"code":"rate_limited","message":"More than 10 messages per second","retry_ms":200,"fatal":false}
         200 ms pass
         alice -> {"type":"message","id":3,"data":1}
         alice <- {"type":"ok","id":3}
@@ -357,7 +357,7 @@ fn too_many_messages_are_refused_and_in_the_end_the_connection_is() {
         alice -> {"type":"ice"}
         alice <- {"type":"error","code":"rate_limited","message":"*","retry_ms":300,"fatal":false}
         alice -> {"type":"ice"}
-        alice <- {"type":"error","code":"rate_limited","message":"More than 10 messages per second, and it went on","retry_ms":null,"fatal":true}
+        alice <- {"type":"error","code":"rate_limited","message":"More than 10 messages per second","retry_ms":null,"fatal":true}
         alice is closed with 4003
         "#,
     );
