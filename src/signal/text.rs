@@ -2,7 +2,7 @@
 
 /// Names of rooms and peer connections: a letter or digit of any script, then letters, digits, `-`, `_`, `.`, `~`.
 /// Such a name goes into a URL, a log and an attribute without surprises. Names are compared code point by code
-/// point; combining marks are no letters, so that one visible name can't be two rooms.
+/// point; accents must be part of their letter (NFC), so that the two spellings of "é" can't be two rooms.
 pub(super) fn is_identifier(text: &str, max_chars: usize) -> bool {
     text.starts_with(char::is_alphanumeric)
         && fits(text, max_chars)
