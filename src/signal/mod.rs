@@ -21,6 +21,7 @@ mod bucket;
 mod error;
 mod event;
 mod ids;
+mod json;
 mod requests;
 mod settings;
 #[cfg(test)]

@@ -27,26 +27,6 @@ pub(super) fn excerpt(text: &str) -> &str {
     text.char_indices().nth(CHARS).map_or(text, |(end, _)| &text[..end])
 }
 
-/// Is JSON nested no deeper than `max`? Payloads pass through unread; this keeps a deep one from breaking the
-/// parser of whoever receives it.
-pub(super) fn is_shallow(json: &str, max: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => depth += 1,
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > max {
-            return false;
-        }
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,13 +51,5 @@ mod tests {
         for bad in ["a\nb", "\u{0}", "\u{7f}", "\u{202e}evil", "\u{2028}", &"ü".repeat(65)] {
             assert!(!is_label(bad, 64), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn depth_is_counted_outside_of_strings() {
-        assert!(is_shallow(r#"{"a":[1,[2]],"b":[]}"#, 3));
-        assert!(!is_shallow(r#"{"a":[1,[2]],"b":[]}"#, 2));
-        assert!(is_shallow(r#"["[[[[\"[[[[","\\"]"#, 1));
-        assert!(!is_shallow(r#"["\\",[[]]]"#, 2));
     }
 }

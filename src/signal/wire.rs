@@ -12,13 +12,12 @@ use serde_json::value::RawValue;
 
 use super::error::{ErrorCode, Refusal};
 use super::event::{Report, ReportedCandidate, ReportedError, ReportedState, ReportedTransport};
+use super::json;
 use super::settings::Settings;
-use super::text::{excerpt, is_identifier, is_label, is_shallow};
+use super::text::{excerpt, is_identifier, is_label};
 
 /// The largest integer that every JSON parser keeps (RFC 8259 section 6).
 const MAX_ID: u64 = (1 << 53) - 1;
-/// Objects and arrays within each other.
-const MAX_DEPTH: usize = 32;
 /// Bounds of names that the server passes on but does not keep.
 const PC_CHARS: usize = 64;
 const URL_CHARS: usize = 256;
@@ -164,11 +163,8 @@ pub(super) fn parse<'a>(text: &'a str, settings: &Settings) -> (Option<u64>, Res
         Ok(id) => id,
         Err(refusal) => return (None, Err(refusal)),
     };
-    let request = if is_shallow(text, MAX_DEPTH) {
-        read(&head.kind, text, settings)
-    } else {
-        Err(format!("Nested deeper than {MAX_DEPTH}"))
-    };
+    let request =
+        json::check(text).map_err(|e| cause(&head.kind, &e)).and_then(|()| read(&head.kind, text, settings));
     (id, request.map_err(|why| Refusal::bad(excerpt(&why))))
 }
 

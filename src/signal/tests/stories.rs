@@ -156,8 +156,7 @@ fn payloads_pass_byte_for_byte() {
     world.enter("alice", "demo");
     world.enter("bob", "demo");
     world.hear("alice");
-    let data =
-        r#"{ "n": 1.50e3, "u":"é\u00e9\ud800", "deep":[[[{}]]] , "big":123456789012345678901234567890 }"#;
+    let data = r#"{ "n": 1.50e3, "u":"é\u00e9\ud83d\ude00", "deep":[[[{}]]] , "big":123456789012345678901234567890 }"#;
     let connection = world.connection("bob");
     world.rooms.received(
         world.now,
@@ -278,7 +277,9 @@ fn bad_requests_are_named_and_the_connection_goes_on() {
         (r#"{"type":"ice","id":-1}"#, id),
         (r#"{"type":"ice","id":"1"}"#, id),
         (r#"{"type":"ice","id":9007199254740992}"#, id),
-        (&deep, "Nested deeper than 32"),
+        (r#"{"type":"message","data":"\ud800"}"#, "message: unexpected end of hex escape"),
+        (r#"{"type":"message","data":[1e999]}"#, "message: number out of range"),
+        (&deep, "message: nested deeper than 32"),
     ] {
         world.send("alice", request);
         let error = json!({"type": "error", "code": "bad_message", "message": message, "retry_ms": null, "fatal": false});
