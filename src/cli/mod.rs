@@ -21,10 +21,10 @@ pub const EXIT_CONFIG: u8 = 78;
 const LESSON: &str = "\
 Examples:
   ternd serve
-      run on the built-in defaults: STUN and TURN on 3478 (UDP, TCP), HTTPS on 8443 with a self-signed
-      certificate and a secret of its own; it prints the URL to open
+      run on the defaults: STUN and TURN on 3478 over UDP and TCP; HTTPS on 8443,
+      with a self-signed certificate and a secret of its own; it prints the URL to open
   ternd check-config /etc/ternd/ternd.toml && systemctl restart ternd
-      look before you leap
+      look at a configuration first, then use it
   ternd credentials --config /etc/ternd/ternd.toml --user alice --ttl 1h
       a user name and a password for any TURN client, good for an hour
   ternd default-config > ternd.toml

@@ -6,8 +6,8 @@
 //! ```text
 //! text ─► toml ─► sections.rs ─────► check.rs ─────────► Config
 //!                 one line per key   keys that must      │
-//!                   │                fit each other      └ settings of auth and turn, and plain values
-//!                   └ values.rs: what a value must be      that `ops` hands to net, http, ice and signal
+//!                   │                fit each other      └ settings of auth, turn and signal, and plain
+//!                   └ values.rs: what a value must be      values that `ops` hands to net, http and ice
 //!                     reader.rs: collects the problems
 //! ```
 //!
@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::{auth, turn};
+use crate::{auth, signal, turn};
 
 pub use files::{Disk, Files};
 pub use problem::{Problem, Severity};
@@ -62,7 +62,7 @@ pub struct Config {
     /// The endpoint that issues `iceServers`.
     pub ice: Ice,
     /// The rooms.
-    pub rooms: Rooms,
+    pub rooms: signal::Settings,
     /// The log.
     pub log: Log,
 }
@@ -147,39 +147,6 @@ pub struct Ice {
     pub origins: Vec<String>,
 }
 
-/// The rooms of `ternd.v1`. Each field is a key of the same name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rooms {
-    /// Members of one room.
-    pub capacity: usize,
-    /// Rooms in total.
-    pub rooms: usize,
-    /// Connections in total.
-    pub connections: usize,
-    /// Connections of one client address (IPv6: its /64).
-    pub connections_per_address: usize,
-    /// Bytes of one message.
-    pub max_bytes: usize,
-    /// Candidates in one `signal` message.
-    pub candidates: usize,
-    /// Characters of a room's name.
-    pub room_chars: usize,
-    /// Characters of a member's name.
-    pub name_chars: usize,
-    /// Messages per second of one connection, in the long run.
-    pub messages_per_second: u32,
-    /// Messages it may send at once.
-    pub burst: u32,
-    /// This many frames that are no message close a connection.
-    pub malformed: u32,
-    /// How long a connection may take to say hello.
-    pub hello_timeout: Duration,
-    /// How often a connection is pinged.
-    pub ping: Duration,
-    /// After how long a silence it is taken for dead.
-    pub timeout: Duration,
-}
-
 /// The log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -230,29 +197,8 @@ impl Default for Config {
                 demo: true,
                 origins: Vec::new(),
             },
-            rooms: Rooms::default(),
+            rooms: signal::Settings::default(),
             log: Log { level: LevelFilter::Info, format: LogFormat::Auto },
-        }
-    }
-}
-
-impl Default for Rooms {
-    fn default() -> Self {
-        Self {
-            capacity: 2,
-            rooms: 5_000,
-            connections: 10_000,
-            connections_per_address: 200,
-            max_bytes: 64 * 1024,
-            candidates: 64,
-            room_chars: 64,
-            name_chars: 64,
-            messages_per_second: 50,
-            burst: 200,
-            malformed: 5,
-            hello_timeout: Duration::from_secs(5),
-            ping: Duration::from_secs(20),
-            timeout: Duration::from_secs(45),
         }
     }
 }
@@ -342,8 +288,14 @@ pub fn parse(text: &str, files: &dyn Files) -> Result<Checked, Vec<Problem>> {
 fn parse_and_list(text: &str, files: &dyn Files) -> (Result<Checked, Vec<Problem>>, Vec<String>) {
     let (document, syntax) = toml::de::DeTable::parse_recoverable(text);
     let report = reader::Report::new(text, files);
+    let mut broken: Vec<usize> = Vec::new();
     for error in &syntax {
-        report.syntax_error(error.message(), error.span());
+        let line = report.line(&error.span().unwrap_or_default());
+        // One bracket that is missing makes many lines no TOML: the first few tell enough.
+        if !broken.contains(&line) && broken.len() < 5 {
+            report.syntax_error(error.message(), line);
+        }
+        broken.push(line);
     }
     let mut config = Config::default();
     reader::Table::root(&report, document.get_ref(), |root| sections::read(root, &mut config));
@@ -351,7 +303,6 @@ fn parse_and_list(text: &str, files: &dyn Files) -> (Result<Checked, Vec<Problem
 
     let (mut problems, known) = report.finish();
     // What was guessed of a line that is no TOML says nothing more about it.
-    let broken: Vec<_> = problems.iter().filter(|p| p.path.is_empty()).filter_map(|p| p.line).collect();
     problems.retain(|p| p.path.is_empty() || p.line.is_none_or(|line| !broken.contains(&line)));
     let refused = problems.iter().any(|p| p.severity == Severity::Error);
     (if refused { Err(problems) } else { Ok(Checked { config, warnings: problems }) }, known)

@@ -59,12 +59,11 @@ impl<'a> Report<'a> {
     }
 
     /// The text is no TOML. The offending line is not shown: it may hold a secret.
-    pub(super) fn syntax_error(&self, message: &str, at: Option<Range<usize>>) {
-        let line = at.map(|at| self.line(&at));
+    pub(super) fn syntax_error(&self, message: &str, line: usize) {
         let what = format!("not TOML: {}", message.lines().collect::<Vec<_>>().join(", "));
         let fix =
             "each line is [section] or key = value; text needs \"quotes\", several values need [brackets]";
-        self.push(Severity::Error, line, String::new(), None, what, fix.into());
+        self.push(Severity::Error, Some(line), String::new(), None, what, fix.into());
     }
 
     /// Is this key in the file?
@@ -114,7 +113,8 @@ impl<'a> Report<'a> {
         self.problems.borrow_mut().push(Problem { severity, line, path, value, what, fix });
     }
 
-    fn line(&self, span: &Range<usize>) -> usize {
+    /// The line where a span of the text begins.
+    pub(super) fn line(&self, span: &Range<usize>) -> usize {
         self.text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1
     }
 }

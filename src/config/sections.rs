@@ -10,9 +10,9 @@ use super::values::{
     count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
     origin, port_range, private_file, realm, secret, secret_file, small_count,
 };
-use super::{Config, Connections, Ice, Listen, Log, LogFormat, Relay, Rooms, TlsFiles, check};
+use super::{Config, Connections, Ice, Listen, Log, LogFormat, Relay, TlsFiles, check};
 use crate::auth::{self, Secret, StaticUser};
-use crate::turn;
+use crate::{signal, turn};
 
 /// Bounds have bounds: memory is taken for some of them at the start.
 const MILLION: RangeInclusive<u64> = 1..=1_000_000;
@@ -162,7 +162,7 @@ fn key_file(n: &Node<'_>) -> Read<Vec<Secret>> {
     Ok(keys)
 }
 
-fn rooms(t: &mut Table<'_>, rooms: &mut Rooms) {
+fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings) {
     t.key("capacity", &mut rooms.capacity, count(2..=1000));
     t.key("rooms", &mut rooms.rooms, count(MILLION));
     t.key("connections", &mut rooms.connections, count(MILLION));

@@ -331,6 +331,15 @@ fn broken_toml_is_reported_with_the_rest() {
 }
 
 #[test]
+fn one_missing_bracket_is_not_a_flood() {
+    let text =
+        format!("[relay]\naddresses = [\n{}[log]\nlevel = 'loud'", "ports = '50000-60000'\n".repeat(50));
+    let problems = errors(&text);
+    assert!((1..=5).contains(&problems.len()), "{problems:#?}");
+    assert!(problems.iter().all(|p| p.contains("not TOML")), "{problems:#?}");
+}
+
+#[test]
 fn no_problem_shows_a_secret() {
     let token = "hunter2";
     for text in [
