@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::shared::{ReservationToken, Ticket};
 use super::sorted_map::SortedMap;
-use super::{Access, FiveTuple, PeerAddr, RelayAddr, RelayId};
+use super::{Access, ConnectionId, FiveTuple, PeerAddr, RelayAddr, RelayId, RelayTransport};
 use crate::auth::Identity;
 use crate::stun::{ChannelNumber, Family, TransactionId};
 use crate::time::Instant;
@@ -22,7 +22,10 @@ pub(super) struct Allocation {
     pub owner: Identity,
     /// By family: IPv4, IPv6.
     relays: [Option<Relay>; 2],
+    pub transport: RelayTransport,
     pub peers: Peers,
+    /// Of a TCP allocation.
+    pub connections: Vec<PeerConnection>,
     pub created: Instant,
     /// What created it, to recognise a retransmission.
     pub transaction: TransactionId,
@@ -39,6 +42,7 @@ impl Allocation {
     pub(super) fn new(
         flow: FiveTuple,
         owner: Identity,
+        transport: RelayTransport,
         transaction: TransactionId,
         now: Instant,
         ticket: Ticket,
@@ -47,7 +51,9 @@ impl Allocation {
             flow,
             owner,
             relays: [None, None],
+            transport,
             peers: Peers::default(),
+            connections: Vec::new(),
             created: now,
             transaction,
             reservation: None,
@@ -76,7 +82,8 @@ impl Allocation {
 
     /// When the next thing here ends.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.relays().map(|r| r.expires).chain(self.peers.expiries()).min()
+        let connections = self.connections.iter().filter_map(|c| c.until);
+        self.relays().map(|r| r.expires).chain(self.peers.expiries()).chain(connections).min()
     }
 }
 
@@ -96,6 +103,17 @@ pub(super) struct Relay {
     /// As the socket is bound.
     pub local: std::net::SocketAddr,
     pub expires: Instant,
+}
+
+/// A connection between a TCP relay and a peer (RFC 6062).
+#[derive(Debug)]
+pub(super) struct PeerConnection {
+    pub id: ConnectionId,
+    pub peer: PeerAddr,
+    /// The Connect request that waits for the peer.
+    pub request: Option<Vec<u8>>,
+    /// When it is given up; `None` once the client has bound it.
+    pub until: Option<Instant>,
 }
 
 /// Relayed data, by direction.

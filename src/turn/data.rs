@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 
 use super::request::unknown;
-use super::{Access, FiveTuple, Framing, PayloadRange, PeerAddr, RelayId, Server, Verdict};
+use super::{Access, FiveTuple, Framing, PayloadRange, PeerAddr, RelayId, RelayTransport, Server, Verdict};
 use crate::stun::{
     AttributeType, Builder, CHANNEL_DATA_HEADER, ChannelData, Class, Family, Message, Method,
     decode_xor_address,
@@ -66,6 +66,10 @@ impl Server {
         dont_fragment: bool,
     ) -> Verdict {
         let allocation = &self.allocations[slot];
+        if allocation.transport != RelayTransport::Udp {
+            self.counters.no_channel += 1;
+            return Verdict::Nothing;
+        }
         let Some(access) = allocation.peers.permission(peer.0.ip(), now.instant) else {
             self.counters.no_permission += 1;
             return Verdict::Nothing;

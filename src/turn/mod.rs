@@ -35,6 +35,7 @@ mod server;
 mod settings;
 mod shared;
 mod sorted_map;
+mod tcp;
 mod types;
 
 pub use allocation::Traffic;
@@ -46,4 +47,6 @@ pub use rejection::Rejection;
 pub use server::Server;
 pub use settings::{Limits, NatDiscovery, RelayAddress, Settings};
 pub use shared::{Limit, Shared};
-pub use types::{ClientAddr, FiveTuple, PeerAddr, RelayAddr, RelayId, ServerAddr, Transport};
+pub use types::{
+    ClientAddr, ConnectionId, FiveTuple, PeerAddr, RelayAddr, RelayId, RelayTransport, ServerAddr, Transport,
+};

@@ -60,6 +60,8 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation.
     pub channels: usize,
+    /// Connections to peers of one TCP allocation.
+    pub peer_connections: usize,
     /// Answers per second to one client address (IPv6: its /64) that has proved nothing: Binding over UDP, and
     /// challenges. Five seconds of it may come at once. 0: no limit.
     pub unauthenticated_answers: u32,
@@ -73,6 +75,7 @@ impl Default for Limits {
             allocations_per_address: 500,
             permissions: 256,
             channels: 256,
+            peer_connections: 64,
             unauthenticated_answers: 200,
         }
     }

@@ -12,6 +12,7 @@ use crate::time::Instant;
 /// Shared by all shards of a server.
 #[derive(Debug)]
 pub struct Shared {
+    shards: u8,
     relay_ports: Vec<(IpAddr, PortSet)>,
     quota: Mutex<Quota>,
     reservations: Mutex<HashMap<ReservationToken, Reservation>>,
@@ -28,10 +29,14 @@ struct Reservation {
 }
 
 impl Shared {
-    /// Nothing in use yet.
-    pub fn new(settings: &Settings) -> Arc<Self> {
+    /// Nothing in use yet. `shards` is how many servers will share this, numbered from 0.
+    pub fn new(settings: &Settings, shards: u8) -> Arc<Self> {
         let relay_ports = settings.relay_addresses.iter().map(|r| (r.local, PortSet::default())).collect();
-        Arc::new(Self { relay_ports, quota: Mutex::default(), reservations: Mutex::default() })
+        Arc::new(Self { shards, relay_ports, quota: Mutex::default(), reservations: Mutex::default() })
+    }
+
+    pub(super) fn has_shard(&self, shard: u8) -> bool {
+        shard < self.shards
     }
 
     /// Does a live allocation of this server hold this local address?
@@ -111,6 +116,8 @@ pub enum Limit {
     Permissions,
     /// Channels of one allocation.
     Channels,
+    /// Connections of one TCP allocation.
+    PeerConnections,
 }
 
 impl Limit {
@@ -122,6 +129,7 @@ impl Limit {
             Self::AllocationsPerAddress => "limits.allocations-per-address",
             Self::Permissions => "limits.permissions",
             Self::Channels => "limits.channels",
+            Self::PeerConnections => "limits.peer-connections",
         }
     }
 }
