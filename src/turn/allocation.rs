@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::meter::Meter;
 use super::shared::{ReservationToken, Ticket};
 use super::sorted_map::SortedMap;
-use super::{Access, ConnectionId, FiveTuple, PeerAddr, RelayAddr, RelayId, RelayTransport};
+use super::{Access, ConnectionId, FiveTuple, Limits, PeerAddr, RelayAddr, RelayId, RelayTransport};
 use crate::auth::Identity;
 use crate::stun::{ChannelNumber, Family, TransactionId};
 use crate::time::Instant;
@@ -32,10 +33,11 @@ pub(super) struct Allocation {
     /// What the Allocate response said besides the addresses, for retransmissions.
     pub reservation: Option<ReservationToken>,
     pub traffic: Traffic,
+    pub meter: Meter,
     /// The earliest time that the timer queue knows for this allocation.
     pub scheduled: Instant,
     /// The quota it counts against; given back on drop.
-    pub _ticket: Ticket,
+    pub ticket: Ticket,
 }
 
 impl Allocation {
@@ -58,8 +60,9 @@ impl Allocation {
             transaction,
             reservation: None,
             traffic: Traffic::default(),
+            meter: Meter::default(),
             scheduled: Instant::from_millis(u64::MAX),
-            _ticket: ticket,
+            ticket,
         }
     }
 
@@ -78,6 +81,12 @@ impl Allocation {
 
     pub(super) fn relays_mut(&mut self) -> impl Iterator<Item = &mut Relay> {
         self.relays.iter_mut().flatten()
+    }
+
+    /// Counts a datagram against the caps of the allocation and of its user.
+    pub(super) fn admit(&self, limits: &Limits, len: usize, now: Instant) -> bool {
+        self.meter.admit(limits.allocation_rates, len, now)
+            && self.ticket.meter().admit(limits.user_rates, len, now)
     }
 
     /// When the next thing here ends.

@@ -82,6 +82,10 @@ impl Server {
             self.counters.no_allocation += 1;
             return Verdict::Nothing;
         };
+        if !allocation.admit(&self.settings.limits, payload.end - payload.start, now.instant) {
+            self.counters.over_rate += 1;
+            return Verdict::Nothing;
+        }
         let verdict =
             Verdict::Relay { relay: relay.id, to: self.addresses.local(peer.0), payload, dont_fragment };
         let bytes = (payload.end - payload.start) as u64;
@@ -109,6 +113,10 @@ impl Server {
         let access = allocation.peers.permission(from.0.ip(), now.instant);
         if !access.is_some_and(|access| self.is_port_open(access, from)) {
             self.counters.no_permission += 1;
+            return Verdict::Nothing;
+        }
+        if !allocation.admit(&self.settings.limits, len, now.instant) {
+            self.counters.over_rate += 1;
             return Verdict::Nothing;
         }
         if len > Framing::MAX_PAYLOAD {
