@@ -1,4 +1,5 @@
 //! The binary as a user meets it: exit codes, stdout for results, stderr for the rest.
+#![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

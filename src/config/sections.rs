@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::reader::{Node, Read, Table};
 use super::values::{
     count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
-    origin, port_range, private_file, realm, secret, secret_file, small_count,
+    origin, port_range, private_file, rate, realm, secret, secret_file, small_count,
 };
 use super::{Config, Connections, Ice, Listen, Log, LogFormat, Relay, TlsFiles, check};
 use crate::auth::{self, Secret, StaticUser};
@@ -16,6 +16,9 @@ use crate::{signal, turn};
 
 /// Bounds have bounds: memory is taken for some of them at the start.
 const MILLION: RangeInclusive<u64> = 1..=1_000_000;
+/// Below these one call's sound does not get through.
+const MIN_BYTES: u64 = 10_000;
+const MIN_PACKETS: u64 = 50;
 const DAY: u64 = 86_400;
 
 const LEVELS: &[(&str, LevelFilter)] = &[
@@ -121,16 +124,34 @@ fn peers(t: &mut Table<'_>, turn: &mut turn::Settings) {
 }
 
 fn limits(t: &mut Table<'_>, limits: &mut turn::Limits, connections: &mut Connections) {
-    t.key("allocations", &mut limits.allocations, count(MILLION));
-    t.key("allocations-per-user", &mut limits.allocations_per_user, count(MILLION));
-    t.key("allocations-per-address", &mut limits.allocations_per_address, count(MILLION));
-    t.key("permissions", &mut limits.permissions, count(1..=65_536));
+    // Taken apart in full: a bound without a key does not compile.
+    let turn::Limits {
+        allocations,
+        allocations_per_user,
+        allocations_per_address,
+        permissions,
+        channels,
+        peer_connections,
+        allocation_rates,
+        user_rates,
+        unauthenticated_answers,
+    } = limits;
+    t.key("allocations", allocations, count(MILLION));
+    t.key("allocations-per-user", allocations_per_user, count(MILLION));
+    t.key("allocations-per-address", allocations_per_address, count(MILLION));
+    t.key("permissions", permissions, count(1..=65_536));
     // 0x4000 to 0x4FFF are the numbers a channel can have (RFC 8656 section 12).
-    t.key("channels", &mut limits.channels, count(1..=4096));
-    t.key("unauthenticated-answers", &mut limits.unauthenticated_answers, small_count(0..=1_000_000));
-    t.key("connections", &mut connections.total, count(MILLION));
-    t.key("connections-per-address", &mut connections.per_address, count(MILLION));
-    t.key("handshake-timeout", &mut connections.handshake_timeout, duration(1..=300));
+    t.key("channels", channels, count(1..=4096));
+    t.key("peer-connections", peer_connections, count(1..=65_536));
+    t.key("allocation-bytes-per-second", &mut allocation_rates.bytes, rate(MIN_BYTES));
+    t.key("allocation-packets-per-second", &mut allocation_rates.packets, rate(MIN_PACKETS));
+    t.key("user-bytes-per-second", &mut user_rates.bytes, rate(MIN_BYTES));
+    t.key("user-packets-per-second", &mut user_rates.packets, rate(MIN_PACKETS));
+    t.key("unauthenticated-answers", unauthenticated_answers, small_count(0..=1_000_000));
+    let Connections { total, per_address, handshake_timeout } = connections;
+    t.key("connections", total, count(MILLION));
+    t.key("connections-per-address", per_address, count(MILLION));
+    t.key("handshake-timeout", handshake_timeout, duration(1..=300));
 }
 
 fn ice(t: &mut Table<'_>, ice: &mut Ice) {
@@ -163,20 +184,38 @@ fn key_file(n: &Node<'_>) -> Read<Vec<Secret>> {
 }
 
 fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings) {
-    t.key("capacity", &mut rooms.capacity, count(2..=1000));
-    t.key("rooms", &mut rooms.rooms, count(MILLION));
-    t.key("connections", &mut rooms.connections, count(MILLION));
-    t.key("connections-per-address", &mut rooms.connections_per_address, count(MILLION));
-    t.key("max-bytes", &mut rooms.max_bytes, count(4096..=1_048_576));
-    t.key("candidates", &mut rooms.candidates, count(1..=1024));
-    t.key("room-chars", &mut rooms.room_chars, count(1..=256));
-    t.key("name-chars", &mut rooms.name_chars, count(1..=256));
-    t.key("messages-per-second", &mut rooms.messages_per_second, small_count(1..=100_000));
-    t.key("burst", &mut rooms.burst, small_count(1..=100_000));
-    t.key("malformed", &mut rooms.malformed, small_count(1..=1000));
-    t.key("hello-timeout", &mut rooms.hello_timeout, duration(1..=60));
-    t.key("ping", &mut rooms.ping, duration(1..=3600));
-    t.key("timeout", &mut rooms.timeout, duration(1..=7200));
+    // The server's name is no setting.
+    let signal::Settings {
+        server: _,
+        hello_timeout,
+        ping,
+        timeout,
+        max_bytes,
+        connections,
+        connections_per_address,
+        rooms,
+        capacity,
+        room_chars,
+        name_chars,
+        candidates,
+        messages_per_second,
+        burst,
+        malformed,
+    } = rooms;
+    t.key("capacity", capacity, count(2..=1000));
+    t.key("rooms", rooms, count(MILLION));
+    t.key("connections", connections, count(MILLION));
+    t.key("connections-per-address", connections_per_address, count(MILLION));
+    t.key("max-bytes", max_bytes, count(4096..=1_048_576));
+    t.key("candidates", candidates, count(1..=1024));
+    t.key("room-chars", room_chars, count(1..=256));
+    t.key("name-chars", name_chars, count(1..=256));
+    t.key("messages-per-second", messages_per_second, small_count(1..=100_000));
+    t.key("burst", burst, small_count(1..=100_000));
+    t.key("malformed", malformed, small_count(1..=1000));
+    t.key("hello-timeout", hello_timeout, duration(1..=60));
+    t.key("ping", ping, duration(1..=3600));
+    t.key("timeout", timeout, duration(1..=7200));
 }
 
 fn log(t: &mut Table<'_>, log: &mut Log) {

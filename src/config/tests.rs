@@ -429,6 +429,7 @@ fn foolish_settings_are_warned_about() {
             &["closed again by peers.deny 10.0.0.0/8"],
         ),
         ("[ice]\ndemo = false", &["nobody can get credentials"]),
+        ("[limits]\nuser-bytes-per-second = 1000", &["too little for one call", "10000 or more"]),
         ("[rooms]\ncapacity = 20", &["sends its video 19 times"]),
     ] {
         only(&warnings(text), parts);

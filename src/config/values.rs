@@ -43,6 +43,17 @@ pub(super) fn small_count(range: RangeInclusive<u32>) -> impl Fn(&Node<'_>) -> R
     }
 }
 
+/// So many per second; 0: as many as come.
+pub(super) fn rate(sensible: u64) -> impl Fn(&Node<'_>) -> Read<u64> {
+    move |node| {
+        let rate = node.integer(0..=1_000_000_000_000)?;
+        if (1..sensible).contains(&rate) {
+            node.warn("too little for one call", format!("write {sensible} or more, or 0 for no cap"));
+        }
+        Ok(rate)
+    }
+}
+
 /// `600` is seconds; `"10m"` says its unit: s, m, h or d. The range is in seconds.
 pub(super) fn duration(range: RangeInclusive<u64>) -> impl Fn(&Node<'_>) -> Read<Duration> {
     move |node| {
