@@ -72,3 +72,20 @@ impl Files for Disk {
         path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o004 != 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_relative_to_the_file_or_credentials() {
+        let mut disk = Disk { base: "/etc/ternd".into(), credentials: Some("/run/c".into()), outside: false };
+        let located = |disk: &Disk, name| disk.locate(name).map(|path| path.display().to_string());
+        assert_eq!(located(&disk, "key.pem").as_deref(), Some("/etc/ternd/key.pem"));
+        assert_eq!(located(&disk, "/srv/key.pem").as_deref(), Some("/srv/key.pem"));
+        assert_eq!(located(&disk, "credential:key").as_deref(), Some("/run/c/key"));
+        disk.credentials = None;
+        assert_eq!(located(&disk, "credential:key").as_deref(), Some("$CREDENTIALS_DIRECTORY/key"));
+        assert_eq!(located(&disk.from_outside(), "credential:key"), None);
+    }
+}

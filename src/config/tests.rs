@@ -133,10 +133,12 @@ fn the_installed_file_parses_as_it_is_and_with_its_examples() {
         })
         .filter(|l| !l.starts_with('#'))
         .collect();
-    let checked = parse(&uncommented.join("\n"), &Fake::default()).unwrap();
+    let (certificate, key) = self_signed();
+    let files = files(&[("fullchain.pem", &certificate), ("privkey.pem", &key)]);
+    let checked = parse(&uncommented.join("\n"), &files).unwrap();
     assert_eq!(checked.config.host.as_deref(), Some("turn.example.org"));
     assert_eq!(checked.config.relay.external_ips.len(), 1);
-    assert_eq!(checked.config.tls.unwrap().key, Path::new("credential:privkey.pem"));
+    assert_eq!(checked.config.tls.unwrap().key, Path::new("privkey.pem"));
 }
 
 // What is accepted.
