@@ -44,9 +44,10 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-function notice(text) {
+function notice(text, about = "") {
   $("notice").textContent = text;
   $("notice").hidden = !text;
+  $("notice").dataset.about = about;
 }
 
 const nameOf = (peer) => peer?.name || "Guest";
@@ -115,21 +116,21 @@ const BUTTON = { video: $("camera"), audio: $("mic") };
 
 async function startDevices(...kinds) {
   if (!navigator.mediaDevices) {
-    notice("Camera and microphone need a secure page: open this one over https. Chat works without them.");
+    notice("Camera and microphone need a secure page: open this one over https. Chat works without them.", "device");
     return;
   }
   for (const kind of kinds) BUTTON[kind].disabled = true;
   try {
     const stream = await navigator.mediaDevices.getUserMedia(
       Object.fromEntries(kinds.map((kind) => [kind, WANTED[kind]])));
-    notice("");
+    if ($("notice").dataset.about === "device") notice("");
     for (const track of stream.getTracks()) useTrack(track.kind, track);
   } catch (error) {
     // One of two may be missing or refused: the other one can still be had.
     if (kinds.length > 1) {
       for (const kind of kinds) await startDevices(kind);
     } else {
-      notice(whyNoDevice(DEVICE[kinds[0]], error));
+      notice(whyNoDevice(DEVICE[kinds[0]], error), "device");
     }
   } finally {
     for (const kind of kinds) BUTTON[kind].disabled = false;
@@ -152,7 +153,7 @@ function useTrack(kind, track) {
     old.stop();
   }
   devices[kind] = track;
-  if (track) track.onended = () => { useTrack(kind, null); notice(`The ${DEVICE[kind]} was taken away.`); };
+  if (track) track.onended = () => { useTrack(kind, null); notice(`The ${DEVICE[kind]} was taken away.`, "device"); };
   if (kind === "video") {
     if (old) picture.removeTrack(old);
     if (track) picture.addTrack(track);

@@ -1,0 +1,6 @@
+// The configuration of ternd in the lab.
+'use strict';
+
+exports.config = ({ host, tls }) => `# host ${host}
+# tls ${tls}
+`;
