@@ -96,7 +96,7 @@ function roomInPath(path = location.pathname) {
 
 /** A room's name from what was typed: a name or a whole link. Empty if it is neither. */
 function roomFrom(typed) {
-  let name = typed.trim();
+  let name = typed.trim().normalize("NFC");
   if (/^https?:/i.test(name) && URL.canParse(name)) name = roomInPath(new URL(name).pathname);
   name = name.replaceAll(/\s+/g, "-");
   return ROOM.test(name) ? name : "";
@@ -346,7 +346,10 @@ function statusOf(peers) {
     const call = connected.length ? `Connected to ${names(connected)}, but the` : "The";
     return ["bad", `${call} server is out of reach, trying again`];
   }
-  if (lost.length) return ["bad", `Lost the path to ${names(lost)}, trying again`];
+  if (lost.length) {
+    const what = lost.some((peer) => peer.connectedMs !== null) ? "Lost the path" : "Found no path";
+    return ["bad", `${what} to ${names(lost)}, trying again`];
+  }
   if (connected.length && connected.length === peers.length) return ["good", `Connected to ${names(connected)}`];
   if (peers.length) return ["busy", `Looking for a path to ${names(peers.filter((p) => !connected.includes(p)))}`];
   return ["calm", `In room ${room.room}, waiting`];
@@ -373,7 +376,7 @@ function inWords(message) {
     case "join": return `join room ${message.room}`;
     case "joined": return `joined as ${message.self}, ${message.peers.length} here before; servers: ${servers(message.ice)}`;
     case "peer": return `peer ${message.event}: ${message.name || "Guest"} (${message.peer})${roles(message.you)}`;
-    case "ice": return message.iceServers || message.ice ? `ice servers: ${servers(message.ice ?? message)}` : "ice";
+    case "ice": return message.ice ? `ice: ${servers(message.ice)}` : "ice";
     case "error": return `error ${message.code}: ${message.message}`;
     case "signal": {
       const way = message.to ? `signal to ${who(message.to)}` : `signal from ${who(message.from)}`;

@@ -26,7 +26,7 @@ const REQUEST_TIMEOUT_MS = 15000;
 const BATCH_MS = 20; // candidates found within this time travel in one message
 const MAX_ERRORS = 16; // of candidates, in one report
 const MAX_REBUILDS = 5; // RTCPeerConnections tried for one peer
-const MAX_REJOINS_WHEN_FULL = 15; // our own former self may hold the seat for a while
+const MAX_REJOINS_WHEN_FULL = 25; // our own former self may hold the seat for a while
 
 /** Close codes after which trying again is pointless: protocol, auth, version, replaced, kicked. */
 const FINAL_CLOSE_CODES = new Set([4000, 4001, 4002, 4005, 4006]);
@@ -57,8 +57,8 @@ export class RoomError extends Error {
  * A seat in a room.
  *
  * Options: `room` (its name); `name` (yours, shown to others); `stream` (a MediaStream to send);
- * `url` (default: /v1/ws beside this file); `token`, `pin`; `configure(config)`, which may change the
- * RTCConfiguration before it is used; `returning` (true after a reload: the seat may look taken for a while).
+ * `url` (default: /v1/ws beside this file); `configure(config)`, which may change the RTCConfiguration
+ * before it is used; `returning` (true after a reload: the seat may look taken for a while).
  *
  * Events: `state` ("idle" | "connecting" | "joined" | "waiting"), `joined`, `peer` (a Peer came),
  * `left` (a Peer went), `refused` (a RoomError, and the room is idle again), `sent` and `received`
@@ -83,6 +83,7 @@ export class Room extends Emitter {
   #wasMember = false;
   #fullTries = 0;
   #timer = null;
+  #iceTimer = null;
   #first = null; // { resolve, reject } of join()
   // A network that came back should not wait for the pause to end.
   #online = () => this.state === "waiting" && this.#connect();
@@ -148,10 +149,10 @@ export class Room extends Emitter {
 
   async #enter(socket) {
     clearTimeout(this.#timer);
-    const { token, room, pin, name } = this.#options;
+    const { room, name } = this.#options;
     try {
-      await this.#request({ type: "hello", client: "ternd.js/1", token });
-      const joined = await this.#request({ type: "join", room, create: "if-missing", pin, name });
+      await this.#request({ type: "hello", client: "ternd.js/1" });
+      const joined = await this.#request({ type: "join", room, create: "if-missing", name });
       if (socket === this.#socket) this.#joined(joined);
     } catch (error) {
       if (socket === this.#socket) this.#refused(error);
@@ -203,6 +204,7 @@ export class Room extends Emitter {
 
   #drop() {
     clearTimeout(this.#timer);
+    clearTimeout(this.#iceTimer);
     const socket = this.#socket;
     this.#socket = null;
     socket?.close();
@@ -269,9 +271,6 @@ export class Room extends Emitter {
       case "signal":
         this.peers.get(message.from)?._signal(message);
         break;
-      case "ice": // pushed before the old credentials end
-        this.#setIce(message.ice ?? message);
-        break;
     }
   }
 
@@ -282,8 +281,7 @@ export class Room extends Emitter {
     const peer = new Peer({ id, name, ...you }, {
       config: () => this.#config(),
       refresh: async () => {
-        const reply = await this.#request({ type: "ice" });
-        this.#setIce(reply.ice ?? reply);
+        await this.#refreshIce();
         return this.#config();
       },
       signal: (content) => this.#send({ type: "signal", to: id, pc: "main", ...content }),
@@ -302,9 +300,16 @@ export class Room extends Emitter {
     this._emit("left", peer);
   }
 
+  /** Keeps the configuration and asks for the next one before its credentials end: somebody may come late. */
   #setIce(ice) {
-    if (Array.isArray(ice?.iceServers)) this.ice = ice;
-    for (const peer of this.peers.values()) peer._configure(this.#config());
+    clearTimeout(this.#iceTimer);
+    if (!Array.isArray(ice?.iceServers)) return;
+    this.ice = ice;
+    if (ice.ttl > 0) this.#iceTimer = setTimeout(() => this.#refreshIce().catch(() => {}), ice.ttl * 800);
+  }
+
+  async #refreshIce() {
+    this.#setIce((await this.#request({ type: "ice" })).ice);
   }
 
   #config() {
@@ -350,7 +355,7 @@ export class Peer extends Emitter {
     super();
     Object.assign(this, { id, name, polite, offerer });
     this.#hooks = hooks;
-    this.#open(1, offerer);
+    this.#open(0, offerer);
   }
 
   /** Sends text over the data channel; false if it is not open. */
@@ -384,7 +389,10 @@ export class Peer extends Emitter {
     };
     pc.ontrack = ({ streams }) => this.#theirs(streams[0]);
     pc.onsignalingstatechange = () => this.#changed("signalingState");
-    pc.onconnectionstatechange = () => this.#changed("connectionState");
+    pc.onconnectionstatechange = () => {
+      this.#changed("connectionState");
+      this.#watchPath();
+    };
     pc.oniceconnectionstatechange = () => {
       this.#changed("iceConnectionState");
       this.#watchPath();
@@ -432,7 +440,7 @@ export class Peer extends Emitter {
     }
   }
 
-  async _signal({ gen = 1, description, candidates }) {
+  async _signal({ gen = 0, description, candidates }) {
     if (gen > this.#gen) this.#rebuild(gen, false);
     if (gen < this.#gen) return; // meant for a connection that is gone
     const { pc } = this;
@@ -539,13 +547,15 @@ export class Peer extends Emitter {
   }
 
   #watchPath() {
-    const state = this.pc.iceConnectionState;
-    if (state === "connected" || state === "completed") {
+    const { iceConnectionState: ice, connectionState } = this.pc;
+    if (connectionState === "connected") {
       clearTimeout(this.#repairTimer);
       this.#repairs = 0;
+    } else if (ice === "failed" || connectionState === "failed") {
+      this.#repairIn(0); // Chromium may say so in one of the two only
+    } else if (ice === "disconnected") {
+      this.#repairIn(RESTART_AFTER_MS);
     }
-    if (state === "failed") this.#repairIn(0);
-    if (state === "disconnected") this.#repairIn(RESTART_AFTER_MS);
   }
 
   #repairIn(ms) {
@@ -557,8 +567,13 @@ export class Peer extends Emitter {
   }
 
   async #restart(pc) {
-    const down = () => pc === this.pc && ["failed", "disconnected"].includes(pc.iceConnectionState);
+    const down = () => pc === this.pc && ["failed", "disconnected"].some(
+      (state) => state === pc.iceConnectionState || state === pc.connectionState);
     if (!down()) return;
+    if (["connected", "completed"].includes(pc.iceConnectionState)) {
+      this.#broken(pc, new Error("there is a path, but no encrypted connection over it"));
+      return;
+    }
     this.#repairs++;
     this._emit("restart", this.#repairs);
     try {
