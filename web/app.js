@@ -120,30 +120,35 @@ async function startDevices(...kinds) {
     return;
   }
   for (const kind of kinds) BUTTON[kind].disabled = true;
+  let failures = await openDevices(kinds);
+  // One of two may be missing or refused: the other one can still be had.
+  if (failures.length > 1) failures = (await Promise.all(kinds.map((kind) => openDevices([kind])))).flat();
+  if (failures.length) notice(whyNoDevice(failures), "device");
+  else if ($("notice").dataset.about === "device") notice("");
+  for (const kind of kinds) BUTTON[kind].disabled = false;
+}
+
+/** Starts these devices, all or none. Returns what failed: [{ kind, error }]. */
+async function openDevices(kinds) {
   try {
     const stream = await navigator.mediaDevices.getUserMedia(
       Object.fromEntries(kinds.map((kind) => [kind, WANTED[kind]])));
-    if ($("notice").dataset.about === "device") notice("");
     for (const track of stream.getTracks()) useTrack(track.kind, track);
+    return [];
   } catch (error) {
-    // One of two may be missing or refused: the other one can still be had.
-    if (kinds.length > 1) {
-      for (const kind of kinds) await startDevices(kind);
-    } else {
-      notice(whyNoDevice(DEVICE[kinds[0]], error), "device");
-    }
-  } finally {
-    for (const kind of kinds) BUTTON[kind].disabled = false;
+    return kinds.map((kind) => ({ kind, error }));
   }
 }
 
-function whyNoDevice(device, error) {
+function whyNoDevice(failures) {
+  const which = failures.map(({ kind }) => DEVICE[kind]).join(" and ");
+  const { error } = failures[0];
   const why = {
-    NotAllowedError: `The ${device} was refused. Allow it in the browser's address bar and start it again.`,
-    NotFoundError: `No ${device} was found.`,
-    NotReadableError: `The ${device} is in use by another program.`,
-  }[error.name] ?? `The ${device} could not be started: ${error.message}.`;
-  return `${why} You can still see, hear and chat.`;
+    NotAllowedError: `Access to the ${which} was refused. Allow it in the browser's address bar, then start again.`,
+    NotFoundError: `The browser finds no ${which}.`,
+    NotReadableError: `The ${which} cannot be read: another program may be using it.`,
+  }[error.name] ?? `The ${which} could not be started: ${error.message}.`;
+  return `${why} Chat works anyway, and you see and hear the others.`;
 }
 
 function useTrack(kind, track) {
@@ -269,12 +274,9 @@ function removeTile(peer) {
 
 function showStream(tile, stream) {
   const { video, figure } = tile;
-  if (video.srcObject !== stream) video.srcObject = stream;
-  const look = () => {
-    figure.dataset.video = stream.getVideoTracks().some((track) => !track.muted) ? "on" : "off";
-  };
-  for (const track of stream.getTracks()) track.onmute = track.onunmute = track.onended = look;
-  look();
+  video.srcObject ??= stream;
+  figure.dataset.video = stream.getVideoTracks().length ? "on" : "off";
+  if (!stream.getTracks().length) return;
   video.play().catch((error) => {
     if (error.name !== "NotAllowedError" || figure.querySelector(".unmute")) return;
     // Sound needs a touch first. The picture need not wait for it.

@@ -74,8 +74,7 @@ export class Room extends Emitter {
   ice = { iceServers: [] };
 
   #options;
-  #tracks = new Map(); // kind -> track
-  #stream = new MediaStream(); // groups our tracks for the other side
+  #tracks = new Map(); // kind -> track or null
   #socket = null;
   #requests = new Map(); // id -> { resolve, reject, timer }
   #lastId = 0;
@@ -116,17 +115,10 @@ export class Room extends Emitter {
     this.#stop();
   }
 
-  /** Sends `track` ("audio" or "video") to everyone from now on, or nothing of that kind if null. */
+  /** Sends `track` to everyone from now on as its kind ("audio" or "video"), or nothing of that kind if null. */
   setTrack(kind, track) {
-    const old = this.#tracks.get(kind);
-    if (old) this.#stream.removeTrack(old);
-    if (track) {
-      this.#tracks.set(kind, track);
-      this.#stream.addTrack(track);
-    } else {
-      this.#tracks.delete(kind);
-    }
-    for (const peer of this.peers.values()) peer._setTrack(kind, track, this.#stream);
+    this.#tracks.set(kind, track);
+    for (const peer of this.peers.values()) peer._setTrack(kind, track);
   }
 
   /** Sends text to every peer over the data channels. Returns how many it was handed to. */
@@ -289,7 +281,7 @@ export class Room extends Emitter {
     });
     this.peers.set(id, peer);
     this._emit("peer", peer); // listeners first: they must not miss the first events
-    for (const [kind, track] of this.#tracks) peer._setTrack(kind, track, this.#stream);
+    for (const [kind, track] of this.#tracks) peer._setTrack(kind, track);
   }
 
   #remove(id) {
@@ -324,28 +316,30 @@ export class Room extends Emitter {
 /**
  * Another member of the room, and the connection to it.
  *
- * Events: `stream` (their MediaStream, again whenever its tracks change), `message` (text from the data
- * channel), `state` ({ machine, state } of signalingState, iceConnectionState, connectionState, channel),
+ * Events: `stream` (their MediaStream, whenever its tracks change), `message` (text from the data channel),
+ * `state` ({ machine, state } of signalingState, iceConnectionState, connectionState, channel),
  * `restart` (ICE is about to be restarted), `rebuild` (`pc` was replaced by a fresh one), `trouble` (an Error
  * worth a log line).
  */
 export class Peer extends Emitter {
   /** The RTCPeerConnection; another one after `rebuild`. */
   pc = null;
-  /** Their stream, once a track came. */
-  stream = null;
+  /** What they send, as far as it is switched on. The same object all the time. */
+  stream = new MediaStream();
   /** Milliseconds from the start to the first "connected"; null before. */
   connectedMs = null;
 
   #hooks;
   #gen = 0; // counts the RTCPeerConnections to this peer; signals carry it
-  #tracks = new Map(); // kind -> { track, stream }: what we want to send
-  #senders = new Map(); // kind -> RTCRtpTransceiver
+  #tracks = new Map(); // kind -> track or null: what we want to send
+  #places = new Map(); // kind -> RTCRtpTransceiver
+  #switches = null; // { audio, video }: what they say they send
   #makingOffer = false;
   #ignoreOffer = false;
   #answerPending = false;
   #mayOffer = false;
   #batch = null; // candidates that wait to be sent
+  #switchChannel = null;
   #repairs = 0;
   #repairTimer = null;
   #errors = []; // { url, code } of candidate errors, for the report
@@ -380,14 +374,18 @@ export class Peer extends Emitter {
     this.#mayOffer = offers;
     this.#makingOffer = this.#ignoreOffer = this.#answerPending = false;
     this.#batch = null;
-    this.#senders.clear();
+    this.#places.clear();
+    this.#switches = null;
     pc.onnegotiationneeded = () => this.#offer(pc);
     pc.onicecandidate = ({ candidate }) => this.#candidate(pc, candidate);
     pc.onicecandidateerror = ({ url, errorCode, errorText }) => {
       if (this.#errors.length < MAX_ERRORS) this.#errors.push({ url, code: errorCode });
       this._emit("trouble", new Error(`${url}: ${errorCode} ${errorText}`));
     };
-    pc.ontrack = ({ streams }) => this.#theirs(streams[0]);
+    pc.ontrack = ({ track }) => {
+      track.onmute = track.onunmute = () => this.#showTheirs();
+      this.#showTheirs();
+    };
     pc.onsignalingstatechange = () => this.#changed("signalingState");
     pc.onconnectionstatechange = () => {
       this.#changed("connectionState");
@@ -397,16 +395,16 @@ export class Peer extends Emitter {
       this.#changed("iceConnectionState");
       this.#watchPath();
     };
-    // The same channel on both sides from the start: no side has to wait for it, and a call
+    // The same channels on both sides from the start: no side has to wait for them, and a call
     // without camera and microphone still has something to negotiate.
     this.channel = pc.createDataChannel("chat", { negotiated: true, id: 0 });
     this.channel.onopen = this.channel.onclose =
       ({ target }) => this._emit("state", { machine: "channel", state: target.readyState });
     this.channel.onmessage = ({ data }) => this._emit("message", data);
-    // One place for each kind of media, in the first offer already. So two offers that cross later always
-    // agree on what each media section is; where they don't, Chromium can't roll one of them back.
-    if (offers) for (const kind of ["audio", "video"]) pc.addTransceiver(kind, { direction: "recvonly" });
-    for (const [kind, { track, stream }] of this.#tracks) this._setTrack(kind, track, stream);
+    this.#switchChannel = pc.createDataChannel("switches", { negotiated: true, id: 1 });
+    this.#switchChannel.onopen = () => this.#sendSwitches();
+    this.#switchChannel.onmessage = ({ data }) => this.#receiveSwitches(data);
+    if (offers) for (const kind of ["audio", "video"]) this.#place(kind, pc.addTransceiver(kind));
   }
 
   #shut() {
@@ -419,8 +417,8 @@ export class Peer extends Emitter {
   /** A fresh connection where mending the old one is hopeless. The other side follows the higher number. */
   #rebuild(gen, offers) {
     this.#shut();
-    this.stream = null;
     this.#open(gen, offers);
+    this.#showTheirs();
     this._emit("rebuild", gen);
   }
 
@@ -461,9 +459,11 @@ export class Peer extends Emitter {
     await pc.setRemoteDescription(description); // rolls our own offer back, if we are polite
     this.#answerPending = false;
     if (description.type === "offer") {
+      for (const place of pc.getTransceivers()) this.#place(place.receiver.track.kind, place);
       await pc.setLocalDescription();
       this.#signal(pc, { description: pc.localDescription });
     }
+    this.#fill();
   }
 
   async #addCandidate(pc, candidate) {
@@ -499,27 +499,65 @@ export class Peer extends Emitter {
   }
 
   // ---- media
+  //
+  // The first offer has one place for audio and one for video, both ways, and so it stays: what is switched on and
+  // off goes in and out of its place without another negotiation, and a word over a data channel tells the other
+  // side. Negotiating each switch would work, too, until two offers cross: Chromium can't roll one back whose places
+  // differ in kind, and may leave a track muted for ever.
 
-  _setTrack(kind, track, stream) {
-    this.#tracks.set(kind, { track, stream });
-    const transceiver = this.#senders.get(kind);
-    if (transceiver) {
-      // The same place for the whole call: starting a camera ten times must not grow the SDP.
-      transceiver.sender.replaceTrack(track).catch((error) => this._emit("trouble", error));
-      transceiver.direction = track ? "sendrecv" : "recvonly";
-    } else if (track) {
-      const sender = this.pc.addTrack(track, stream);
-      this.#senders.set(kind, this.pc.getTransceivers().find((t) => t.sender === sender));
+  _setTrack(kind, track) {
+    this.#tracks.set(kind, track);
+    const place = this.#places.get(kind);
+    if (place) this.#put(place, track);
+    this.#fill();
+    this.#sendSwitches();
+  }
+
+  #place(kind, place) {
+    if (this.#places.has(kind)) return;
+    this.#places.set(kind, place);
+    place.direction = "sendrecv";
+    this.#put(place, this.#tracks.get(kind) ?? null);
+  }
+
+  #put(place, track) {
+    place.sender.replaceTrack(track).catch((error) => this._emit("trouble", error));
+  }
+
+  /** Other clients may have offered fewer places than we need. */
+  #fill() {
+    if (!this.pc.currentRemoteDescription) return;
+    for (const [kind, track] of this.#tracks) {
+      if (track && !this.#places.has(kind)) this.#place(kind, this.pc.addTransceiver(kind));
     }
   }
 
-  #theirs(stream) {
-    if (!stream) return;
-    if (this.stream !== stream) {
-      this.stream = stream;
-      stream.addEventListener("removetrack", () => this._emit("stream", stream));
+  #sendSwitches() {
+    if (this.#switchChannel.readyState !== "open") return;
+    const on = (kind) => Boolean(this.#tracks.get(kind));
+    this.#switchChannel.send(JSON.stringify({ audio: on("audio"), video: on("video") }));
+  }
+
+  #receiveSwitches(data) {
+    try {
+      const { audio, video } = JSON.parse(data);
+      this.#switches = { audio: audio === true, video: video === true };
+      this.#showTheirs();
+    } catch (error) {
+      this._emit("trouble", error);
     }
-    this._emit("stream", stream);
+  }
+
+  /** Brings `stream` up to date. Of those who don't say what is on, what arrives is on. */
+  #showTheirs() {
+    const wanted = [...this.#places].map(([kind, place]) => [kind, place.receiver.track])
+      .filter(([kind, track]) => (this.#switches ? this.#switches[kind] : !track.muted)).map(([, track]) => track);
+    const shown = this.stream.getTracks();
+    const gone = shown.filter((track) => !wanted.includes(track));
+    const come = wanted.filter((track) => !shown.includes(track));
+    for (const track of gone) this.stream.removeTrack(track);
+    for (const track of come) this.stream.addTrack(track);
+    if (gone.length || come.length) this._emit("stream", this.stream);
   }
 
   // ---- the path: watch it, repair it
