@@ -366,7 +366,7 @@ function note(kind, text) {
   log.push(`${time} ${ARROW[kind]} ${text}`);
   if (log.length > MAX_LOG) log.shift();
   appendTo($("log"), make("li", { "data-kind": kind }, make("time", {}, time),
-    make("span", { "aria-label": kind }, ARROW[kind]), make("span", { class: "what" }, text)), MAX_LOG);
+    make("span", { "aria-hidden": "true" }, ARROW[kind]), make("span", { class: "what" }, text)), MAX_LOG);
 }
 
 /** A protocol message as one readable line. Credentials and SDP stay out of it. */

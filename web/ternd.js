@@ -349,7 +349,7 @@ export class Peer extends Emitter {
     super();
     Object.assign(this, { id, name, polite, offerer });
     this.#hooks = hooks;
-    this.#open(0, offerer);
+    this.#open(0);
   }
 
   /** Sends text over the data channel; false if it is not open. */
@@ -367,11 +367,11 @@ export class Peer extends Emitter {
     return describePath(await this.pc.getStats());
   }
 
-  #open(gen, offers) {
+  #open(gen) {
     const pc = new RTCPeerConnection(this.#hooks.config());
     this.pc = pc;
     this.#gen = gen;
-    this.#mayOffer = offers;
+    this.#mayOffer = this.offerer;
     this.#makingOffer = this.#ignoreOffer = this.#answerPending = false;
     this.#batch = null;
     this.#places.clear();
@@ -404,7 +404,7 @@ export class Peer extends Emitter {
     this.#switchChannel = pc.createDataChannel("switches", { negotiated: true, id: 1 });
     this.#switchChannel.onopen = () => this.#sendSwitches();
     this.#switchChannel.onmessage = ({ data }) => this.#receiveSwitches(data);
-    if (offers) for (const kind of ["audio", "video"]) this.#place(kind, pc.addTransceiver(kind));
+    if (this.offerer) for (const kind of ["audio", "video"]) this.#place(kind, pc.addTransceiver(kind));
   }
 
   #shut() {
@@ -414,10 +414,10 @@ export class Peer extends Emitter {
     pc.close();
   }
 
-  /** A fresh connection where mending the old one is hopeless. The other side follows the higher number. */
-  #rebuild(gen, offers) {
+  /** A fresh connection where mending the old one is hopeless. Roles stay: first offers must not cross. */
+  #rebuild(gen) {
     this.#shut();
-    this.#open(gen, offers);
+    this.#open(gen);
     this.#showTheirs();
     this._emit("rebuild", gen);
   }
@@ -439,7 +439,7 @@ export class Peer extends Emitter {
   }
 
   async _signal({ gen = 0, description, candidates }) {
-    if (gen > this.#gen) this.#rebuild(gen, false);
+    if (gen > this.#gen) this.#rebuild(gen); // the other side began anew
     if (gen < this.#gen) return; // meant for a connection that is gone
     const { pc } = this;
     try {
@@ -495,7 +495,10 @@ export class Peer extends Emitter {
   #broken(pc, error) {
     if (pc !== this.pc || pc.signalingState === "closed") return;
     this._emit("trouble", error);
-    if (this.#gen < MAX_REBUILDS) this.#rebuild(this.#gen + 1, true);
+    if (this.#gen >= MAX_REBUILDS) return;
+    this.#rebuild(this.#gen + 1);
+    // The offerer's first offer tells the other side. Who waits for it has to say something with the new number.
+    if (!this.offerer) this.#signal(this.pc, { candidates: [null] });
   }
 
   // ---- media
