@@ -113,6 +113,8 @@ export class Room extends Emitter {
   leave() {
     this.#send({ type: "bye" });
     this.#stop();
+    this.#first?.reject(new Error("left before it was joined"));
+    this.#first = null;
   }
 
   /** Sends `track` to everyone from now on as its kind ("audio" or "video"), or nothing of that kind if null. */

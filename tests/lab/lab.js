@@ -69,13 +69,12 @@ class Lab {
     const file = path.join(this.output, 'ternd.toml');
     fs.writeFileSync(file, CONFIG);
     this.natlab('spawn', 'server', 'ternd', this.ternd, 'serve', '--config', file);
-    const ready = ['exec', 'server', 'curl', '-fsS', '--cacert', `${STATE}/tls/ca.pem`, `https://${HOST}/readyz`];
-    for (let i = 0; i < 100; i++) {
-      const p = spawnSync(path.join(this.folder, 'natlab'), ready, { env: this.env, encoding: 'utf8' });
-      if (p.status === 0) return;
-      await sleep(100);
-    }
-    throw new Error(`ternd is not ready after 10 s. Its log:\n${this.terndLog()}`);
+    const poll = `const ask = () => fetch('https://${HOST}/readyz')
+      .then((r) => { if (r.ok) process.exit(); }).catch(() => {}).then(() => setTimeout(ask, 100));
+      ask(); setTimeout(() => process.exit(1), 10000);`;
+    const p = spawnSync(path.join(this.folder, 'natlab'), ['exec', 'server', process.execPath, '-e', poll],
+      { env: { ...this.env, NODE_EXTRA_CA_CERTS: `${STATE}/tls/ca.pem` } });
+    if (p.status !== 0) throw new Error(`ternd is not ready after 10 s. Its log:\n${this.terndLog()}`);
   }
 
   stopTernd() {
