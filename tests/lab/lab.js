@@ -67,7 +67,7 @@ class Lab {
   /** Starts ternd and waits until it is ready to serve. */
   async startTernd() {
     const file = path.join(this.output, 'ternd.toml');
-    fs.writeFileSync(file, CONFIG);
+    fs.writeFileSync(file, CONFIG, { mode: 0o600 });
     this.natlab('spawn', 'server', 'ternd', this.ternd, 'serve', '--config', file);
     const poll = `const ask = () => fetch('https://${HOST}/readyz')
       .then((r) => { if (r.ok) process.exit(); }).catch(() => {}).then(() => setTimeout(ask, 100));
