@@ -14,6 +14,11 @@ pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
     Ok(if_addrs::get_if_addrs()?.into_iter().map(|interface| interface.ip()).collect())
 }
 
+/// Can this machine have IPv6 sockets at all?
+pub fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
 /// One address of each family to relay from: the one that packets to the Internet leave with, else the most public
 /// one that some interface has. Loopback only if there is nothing else.
 pub fn relay_addresses(interfaces: &[IpAddr]) -> Vec<IpAddr> {
