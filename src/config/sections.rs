@@ -10,9 +10,9 @@ use super::values::{
     count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
     origin, port_range, private_file, rate, realm, secret, secret_file, small_count,
 };
-use super::{Config, Connections, Ice, Listen, Log, LogFormat, Relay, TlsFiles, check};
+use super::{Config, Connections, Listen, Log, LogFormat, Relay, TlsFiles, check};
 use crate::auth::{self, Secret, StaticUser};
-use crate::{signal, turn};
+use crate::{ice, signal, turn};
 
 /// Bounds have bounds: memory is taken for some of them at the start.
 const MILLION: RangeInclusive<u64> = 1..=1_000_000;
@@ -45,7 +45,7 @@ pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
     root.section("relay", |t| relay(t, &mut config.relay, &mut config.turn));
     root.section("peers", |t| peers(t, &mut config.turn));
     root.section("limits", |t| limits(t, &mut config.turn.limits, &mut config.connections));
-    root.section("ice", |t| ice(t, &mut config.ice));
+    root.section("ice", |t| endpoint(t, &mut config.ice));
     root.section("rooms", |t| rooms(t, &mut config.rooms));
     root.section("log", |t| log(t, &mut config.log));
 }
@@ -154,7 +154,7 @@ fn limits(t: &mut Table<'_>, limits: &mut turn::Limits, connections: &mut Connec
     t.key("handshake-timeout", handshake_timeout, duration(1..=300));
 }
 
-fn ice(t: &mut Table<'_>, ice: &mut Ice) {
+fn endpoint(t: &mut Table<'_>, ice: &mut ice::Settings) {
     t.key("ttl", &mut ice.ttl, duration(1..=365 * DAY));
     t.key("min-ttl", &mut ice.min_ttl, duration(1..=365 * DAY));
     t.key("max-ttl", &mut ice.max_ttl, duration(1..=365 * DAY));

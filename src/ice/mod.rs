@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::auth::{self, Authenticator};
+use crate::auth::{self, Authenticator, Credential};
 use crate::time::Now;
 
 pub use host::{Host, HostError};
@@ -202,6 +202,17 @@ impl Settings {
         }
         let ttl = self.ttl_for(ttl);
         let credential = authenticator.issue(user, ttl, now).ok_or(Error::NoSecret)?;
+        Ok(self.describe(host, transport, credential, ttl))
+    }
+
+    /// The URLs that a credential is good for, and all that callers want to know about it.
+    pub fn describe(
+        &self,
+        host: &Host,
+        transport: Option<Transport>,
+        credential: Credential,
+        ttl: Duration,
+    ) -> Issued {
         let (stun, turn) = self.urls(host, transport);
 
         let mut ice_servers = Vec::with_capacity(2);
@@ -216,7 +227,7 @@ impl Settings {
                 credential: Some(credential.password.clone()),
             });
         }
-        Ok(Issued {
+        Issued {
             ice_servers,
             policy: "all",
             username: credential.username,
@@ -225,7 +236,7 @@ impl Settings {
             uris: turn,
             lifetime: format!("{}s", ttl.as_secs()),
             expires_at: date::rfc3339(credential.expires),
-        })
+        }
     }
 
     fn ttl_for(&self, asked: Option<Duration>) -> Duration {
