@@ -64,7 +64,12 @@ fn issue(args: &CredentialsArgs, config: &Config, now: Now) -> ExitCode {
 }
 
 /// What is printed: all that `/v1/ice` would say, and a command to try it with.
-pub(super) fn document(config: &Config, host: &Host, ttl: Duration, credential: Credential) -> serde_json::Value {
+pub(super) fn document(
+    config: &Config,
+    host: &Host,
+    ttl: Duration,
+    credential: Credential,
+) -> serde_json::Value {
     let try_line = try_line(config, host, &credential);
     let issued = config.ice().describe(host, None, credential, ttl);
     // Text and numbers only: there is nothing in it that JSON lacks.
