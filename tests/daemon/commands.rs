@@ -5,29 +5,45 @@ use std::net::TcpStream;
 use serde_json::Value;
 
 use crate::client::{Client, Login, Refused, call};
-use crate::harness::{Daemon, SECRET, Setup, run, said, ternd, unix_now};
+use crate::harness::{Daemon, SECRET, Setup, have, run, said, ternd, unix_now};
 use crate::{https, web};
+
+/// What `ternd credentials` prints for a daemon's configuration.
+fn issue(daemon: &Daemon, user: &str) -> Value {
+    let config = daemon.setup.folder.path().join("ternd.toml");
+    let output = run(ternd().args(["credentials", "--user", user, "--ttl", "120", "--config"]).arg(config));
+    assert!(output.status.success(), "{}", said(&output));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error} in {}", said(&output)))
+}
 
 #[test]
 fn issued_credentials_allocate() {
     let daemon = Daemon::start();
-    let config = daemon.setup.folder.path().join("ternd.toml");
-    let output =
-        run(ternd().args(["credentials", "--user", "alice", "--ttl", "120", "--config"]).arg(config));
-    assert!(output.status.success(), "{}", said(&output));
-    let text = String::from_utf8(output.stdout).unwrap();
-    let start = text.find('{').expect("JSON");
-    let issued: Value =
-        serde_json::Deserializer::from_str(&text[start..]).into_iter().next().unwrap().unwrap();
-    let word = |name: &str| issued[name].as_str().unwrap_or_else(|| panic!("no {name} in {text}")).to_owned();
+    let issued = issue(&daemon, "alice");
+    let word =
+        |name: &str| issued[name].as_str().unwrap_or_else(|| panic!("no {name} in {issued}")).to_owned();
     let login = Login { username: word("username"), password: word("password") };
     let (expires, user) = login.username.split_once(':').unwrap();
     assert_eq!(user, "alice");
-    assert!((unix_now() + 60..=unix_now() + 120).contains(&expires.parse().unwrap()), "{text}");
+    assert!((unix_now() + 60..=unix_now() + 120).contains(&expires.parse().unwrap()), "{issued}");
     call(Client::udp(daemon.turn()), &login);
+    web::call_through_all(&issued);
 
     let forged = Login { username: login.username.replace("alice", "bob"), ..login };
     assert_eq!(Client::udp(daemon.turn()).allocate(&forged), Err(Refused(401)));
+}
+
+#[test]
+fn the_line_to_try_them_with_works() {
+    if !have("turnutils_uclient") {
+        return;
+    }
+    let daemon = Daemon::start();
+    let issued = issue(&daemon, "it's me");
+    let line = issued["try"].as_str().expect("a line to try");
+    let output = run(std::process::Command::new("sh").args(["-c", line]));
+    let report = said(&output);
+    assert!(report.contains("tot_send_msgs=200, tot_recv_msgs=200"), "{line}\n{report}");
 }
 
 #[test]

@@ -257,23 +257,38 @@ pub fn ternd() -> Command {
 
 /// Runs a program to its end, which must come within [`PATIENCE`].
 pub fn run(command: &mut Command) -> Output {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (out, err) = (Log::default(), Log::default());
-    let readers = [out.follow(child.stdout.take().unwrap()), err.follow(child.stderr.take().unwrap())];
+    run_with(&[], command)
+}
+
+/// The same with something to read on stdin, which stays open behind it.
+pub fn run_with(input: &[u8], command: &mut Command) -> Output {
+    let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+    let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let stdin = child.stdin.take();
+    let out = collect(child.stdout.take().unwrap());
+    let err = collect(child.stderr.take().unwrap());
+    if let Some(mut stdin) = stdin.as_ref() {
+        stdin.write_all(input).unwrap();
+    }
     let status = poll(|| child.try_wait().unwrap());
     if status.is_none() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    for reader in readers {
-        reader.join().unwrap();
-    }
-    let (stdout, stderr) = (out.text(), err.text());
+    let (stdout, stderr) = (out.join().unwrap(), err.join().unwrap());
     let Some(status) = status else {
-        panic!("{command:?} still runs after {PATIENCE:?}; it said:\n{stdout}{stderr}");
+        let text = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+        panic!("{command:?} still runs after {PATIENCE:?}; it said:\n{text}");
     };
-    Output { status, stdout: stdout.into_bytes(), stderr: stderr.into_bytes() }
+    Output { status, stdout, stderr }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        bytes
+    })
 }
 
 /// All that a program printed, on either stream.
@@ -286,7 +301,7 @@ pub fn said(output: &Output) -> String {
 struct Log(Arc<Mutex<String>>);
 
 impl Log {
-    fn follow(&self, from: impl Read + Send + 'static) -> thread::JoinHandle<()> {
+    fn follow(&self, from: impl Read + Send + 'static) {
         let log = self.clone();
         thread::spawn(move || {
             let mut lines = BufReader::new(from);
@@ -295,7 +310,7 @@ impl Log {
                 log.0.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }
-        })
+        });
     }
 
     fn text(&self) -> String {

@@ -12,7 +12,7 @@ use turn::proto::reqfamily::REQUESTED_FAMILY_IPV6;
 use webrtc_util::Conn;
 
 use crate::client::{Client, Login, call};
-use crate::harness::{Daemon, SECRET, have, ipv6, poll, run, said, skip, unix_now};
+use crate::harness::{Daemon, SECRET, have, ipv6, poll, run, run_with, said, skip, unix_now};
 
 fn alice() -> Login {
     Login::new(SECRET, format!("{}:alice", unix_now() + 600))
@@ -149,41 +149,37 @@ fn stunclient_learns_its_address() {
     assert!(report.contains("UDP reflexive addr: 127.0.0.1:"), "{report}");
 }
 
-/// The 20 bytes that README sends, answered with an XOR-MAPPED-ADDRESS.
-fn netcat(daemon: &Daemon, options: &str) {
-    if !have("nc") || !have("sh") {
+/// A bare Binding request of 20 bytes, answered with an XOR-MAPPED-ADDRESS.
+fn netcat(options: &[&str]) {
+    if !have("nc") {
         return;
     }
-    // Waits for one answer, not for a time: -W 1 ends nc at the first packet.
-    let script = format!(
-        r#"(printf '\000\001\000\000\041\022\244\102ternd-test-1'; sleep 5) | timeout 10 nc {options} 127.0.0.1 {} | od -An -v -tx1"#,
-        daemon.turn().port()
-    );
-    let output = run(Command::new("sh").args(["-c", &script]));
-    let hex = said(&output);
-    let bytes: Vec<u8> = hex
-        .split_whitespace()
-        .map(|byte| u8::from_str_radix(byte, 16).unwrap_or_else(|_| panic!("{hex}")))
-        .collect();
-    assert!(bytes.len() >= 32, "an answer: {hex:?}");
+    let daemon = Daemon::start();
+    let request = b"\x00\x01\x00\x00\x21\x12\xa4\x42ternd-test-1";
+    // -W 1: the first packet that comes ends it.
+    let mut command = Command::new("nc");
+    command.args(options).args(["-W", "1", "127.0.0.1", &daemon.turn().port().to_string()]);
+    let output = run_with(request, &mut command);
+    let answer = output.stdout.as_slice();
+    assert!(answer.len() >= 32, "{output:?}");
     // 01 01 | length | 21 12 a4 42 | transaction
-    assert_eq!(&bytes[..2], [0x01, 0x01], "Binding success response");
-    assert_eq!(usize::from(u16::from_be_bytes([bytes[2], bytes[3]])), bytes.len() - 20, "its length");
-    assert_eq!(&bytes[4..20], b"\x21\x12\xa4\x42ternd-test-1");
+    assert_eq!(answer[..2], [0x01, 0x01], "Binding success response");
+    assert_eq!(usize::from(u16::from_be_bytes([answer[2], answer[3]])), answer.len() - 20, "its length");
+    assert_eq!(answer[4..20], request[4..]);
     // 00 20 | 00 08 | 00 01 | port | address, both XORed with the magic cookie
-    let attribute = bytes[20..].windows(12).find(|w| w[..6] == [0x00, 0x20, 0x00, 0x08, 0x00, 0x01]);
+    let attribute = answer[20..].windows(12).find(|w| w[..6] == [0x00, 0x20, 0x00, 0x08, 0x00, 0x01]);
     let attribute = attribute.expect("XOR-MAPPED-ADDRESS, IPv4");
-    assert_eq!(&attribute[8..], [127 ^ 0x21, 0x12, 0xa4, 1 ^ 0x42], "127.0.0.1");
+    assert_eq!(attribute[8..], [127 ^ 0x21, 0x12, 0xa4, 1 ^ 0x42], "127.0.0.1");
 }
 
 #[test]
 fn netcat_is_answered_over_udp() {
-    netcat(&Daemon::start(), "-u -W 1");
+    netcat(&["-u"]);
 }
 
 #[test]
 fn netcat_is_answered_over_tcp() {
-    netcat(&Daemon::start(), "-W 1");
+    netcat(&[]);
 }
 
 #[tokio::test]
