@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use serde_json::Value;
 
 use crate::client::{Client, Login, Refused, call};
-use crate::harness::{Daemon, SECRET, Setup, have, run, said, ternd, unix_now};
+use crate::harness::{Daemon, Folder, SECRET, Setup, have, run, said, ternd, unix_now};
 use crate::{https, web};
 
 /// What `ternd credentials` prints for a daemon's configuration.
@@ -63,10 +63,15 @@ fn check_config_says_what_serve_would_say() {
 fn the_default_configuration_is_a_good_one() {
     let output = run(ternd().arg("default-config"));
     assert!(output.status.success(), "{}", said(&output));
-    let setup = Setup::new();
-    let path = setup.folder.write("default.toml", &String::from_utf8(output.stdout).unwrap());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for section in ["[listen]", "[tls]", "[auth]", "[relay]", "[peers]", "[ice]", "[rooms]", "[log]"] {
+        assert!(text.contains(section), "no {section} in:\n{text}");
+    }
+    let folder = Folder::new();
+    let path = folder.write("default.toml", &text);
     let output = run(ternd().arg("check-config").arg(path));
     assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("0.0.0.0:3478"), "{}", said(&output));
 }
 
 #[test]
