@@ -1,0 +1,7 @@
+//! The rooms, told as stories (see [`world`] for how one is written), held against a model, and fed with noise.
+
+mod noise;
+mod roles;
+mod specification;
+mod stories;
+mod world;
