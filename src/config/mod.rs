@@ -1,1 +1,312 @@
-//! stub
+//! The configuration: TOML as written -> validated, typed settings.
+//!
+//! What enters: the text of `ternd.toml`. What leaves: a [`Config`], with warnings about what is foolish but valid; or
+//! [`Invalid`] with every problem there is, each with its key, value, line and the way out.
+//!
+//! ```text
+//! text ─► toml ─► sections.rs ─────► check.rs ─────────► Config
+//!                 one line per key   keys that must      │
+//!                   │                fit each other      └ settings of auth, turn and signal, and plain
+//!                   └ values.rs: what a value must be      values that `ops` hands to net, http and ice
+//!                     reader.rs: collects the problems
+//! ```
+//!
+//! A key is added in three places: a field here, its line in `sections.rs`, and its line in `etc/ternd.full.toml`;
+//! a test fails while one is missing.
+
+mod check;
+mod files;
+mod hints;
+mod problem;
+mod reader;
+mod sections;
+mod values;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use crate::{auth, signal, turn};
+
+pub use files::{Disk, Files};
+pub use problem::{Problem, Severity};
+pub use values::{duration_from_text, without_line_end};
+
+/// `etc/ternd.full.toml`: every key with its default and what it does.
+pub const FULL: &str = include_str!("../../etc/ternd.full.toml");
+
+/// Everything the daemon can be told. [`Config::default`] is what runs without a file, and safe.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name clients are told, in URLs and to the people who open the page. `None`: the `Host` they asked for.
+    pub host: Option<String>,
+    /// Threads of the relay; 0: one per CPU.
+    pub shards: usize,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Certificate and key. `None`: a self-signed pair is made at each start.
+    pub tls: Option<TlsFiles>,
+    /// Who may relay. Without secrets and users `ops` adds a secret that lives as long as the process.
+    pub auth: auth::Settings,
+    /// Where relayed packets leave.
+    pub relay: Relay,
+    /// Lifetimes, peers and bounds of the relay. Its addresses are empty: `ops` fills them in, from
+    /// [`Relay::addresses`] or the interfaces of the machine, each with [`Relay::announced`].
+    pub turn: turn::Settings,
+    /// Bounds on streams: TCP and TLS, whoever speaks over them.
+    pub connections: Connections,
+    /// The endpoint that issues `iceServers`.
+    pub ice: Ice,
+    /// The rooms.
+    pub rooms: signal::Settings,
+    /// The log.
+    pub log: Log,
+}
+
+/// Addresses and ports, by what is spoken there. An empty list: not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// STUN and TURN over UDP.
+    pub udp: Vec<SocketAddr>,
+    /// STUN and TURN over TCP.
+    pub tcp: Vec<SocketAddr>,
+    /// HTTPS, WebSocket and TURN over TLS, all on each of these.
+    pub tls: Vec<SocketAddr>,
+    /// HTTP and WebSocket without TLS, for a proxy in front.
+    pub http: Vec<SocketAddr>,
+}
+
+/// PEM files. They were readable, and fit each other, when the configuration was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, then those up to the root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// The sockets of allocations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Local addresses to relay from. Empty: those of the machine.
+    pub addresses: Vec<IpAddr>,
+    /// What clients and peers are told instead, behind 1:1 NAT.
+    pub external_ips: Vec<ExternalIp>,
+    /// UDP ports to relay from.
+    pub ports: RangeInclusive<u16>,
+}
+
+/// One line of a 1:1 NAT's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExternalIp {
+    /// The address of this machine; `None`: each of the same family.
+    pub local: Option<IpAddr>,
+    /// What the world knows it as.
+    pub announced: IpAddr,
+}
+
+impl Relay {
+    /// What the local address `local` is announced as: the external address given for it, or else for its family,
+    /// or else itself.
+    pub fn announced(&self, local: IpAddr) -> IpAddr {
+        let exact = self.external_ips.iter().find(|e| e.local == Some(local));
+        let family = |e: &&ExternalIp| e.local.is_none() && e.announced.is_ipv4() == local.is_ipv4();
+        exact.or_else(|| self.external_ips.iter().find(family)).map_or(local, |e| e.announced)
+    }
+}
+
+/// Bounds on streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// In total.
+    pub total: usize,
+    /// From one client address (IPv6: its /64).
+    pub per_address: usize,
+    /// How long a TLS handshake, or a first request, may take.
+    pub handshake_timeout: Duration,
+}
+
+/// The endpoint `/v1/ice`.
+#[derive(Clone, Debug)]
+pub struct Ice {
+    /// How long a credential is good for if the caller names no time.
+    pub ttl: Duration,
+    /// The shortest time a caller can ask for.
+    pub min_ttl: Duration,
+    /// The longest.
+    pub max_ttl: Duration,
+    /// Keys that callers may show. Their ids, not their bytes, get into logs.
+    pub api_keys: Vec<auth::Secret>,
+    /// Pages of the server's own origin get credentials without a key, at a limited rate.
+    pub demo: bool,
+    /// Origins of other pages that may call, or `*`.
+    pub origins: Vec<String>,
+}
+
+/// The log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// What is written of ternd's own messages; libraries add their warnings.
+    pub level: LevelFilter,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// To the journal if stderr is connected to it, else as text.
+    Auto,
+    /// Lines of text on stderr.
+    Text,
+    /// One JSON object per line on stderr.
+    Json,
+    /// Records with fields to systemd's journal.
+    Journal,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host: None,
+            shards: 0,
+            listen: Listen {
+                udp: values::everywhere(3478),
+                tcp: values::everywhere(3478),
+                tls: values::everywhere(8443),
+                http: Vec::new(),
+            },
+            tls: None,
+            auth: auth::Settings::default(),
+            relay: Relay { addresses: Vec::new(), external_ips: Vec::new(), ports: 49_152..=65_535 },
+            turn: turn::Settings::default(),
+            connections: Connections {
+                total: 10_000,
+                per_address: 500,
+                handshake_timeout: Duration::from_secs(10),
+            },
+            ice: Ice {
+                ttl: Duration::from_secs(3600),
+                min_ttl: Duration::from_secs(60),
+                max_ttl: Duration::from_secs(86_400),
+                api_keys: Vec::new(),
+                demo: true,
+                origins: Vec::new(),
+            },
+            rooms: signal::Settings::default(),
+            log: Log { level: LevelFilter::Info, format: LogFormat::Auto },
+        }
+    }
+}
+
+/// A configuration that is accepted.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The settings.
+    pub config: Config,
+    /// What is foolish but valid.
+    pub warnings: Vec<Problem>,
+}
+
+/// A configuration that is refused. Displays as all its problems, the warnings with them, in the file's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// The file, as it was named.
+    pub file: String,
+    /// At least one is an error.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.problems {
+            writeln!(f, "{}", problem.render(&self.file))?;
+        }
+        let errors = self.problems.iter().filter(|p| p.severity == Severity::Error).count();
+        write!(f, "{} is refused: {errors} error{}", self.file, if errors == 1 { "" } else { "s" })
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// Reads and checks the configuration in the file `path`.
+///
+/// # Errors
+/// [`Invalid`], with every problem found.
+pub fn load(path: &Path, files: &dyn Files) -> Result<Checked, Invalid> {
+    let refused = |problems| Invalid { file: path.display().to_string(), problems };
+    let unreadable = |what: String, fix: &str| {
+        let (severity, path, fix) = (Severity::Error, String::new(), fix.to_owned());
+        refused(vec![Problem { severity, line: None, path, value: None, what, fix }])
+    };
+    let bytes = files.read(path).map_err(|error| {
+        let fix = "name a file that exists and may be read; without one, `ternd serve` runs on its defaults";
+        unreadable(format!("cannot be read: {error}"), fix)
+    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| unreadable(format!("not text: {}", error.utf8_error()), "save it as UTF-8"))?;
+
+    let mut checked = parse(&text, files).map_err(refused)?;
+    let secrets = !checked.config.auth.secrets.is_empty()
+        || !checked.config.auth.users.is_empty()
+        || !checked.config.ice.api_keys.is_empty();
+    if secrets && files.is_public(path) {
+        let fix = "chmod 640 it, with the group of the service; or keep secrets in files of their own".into();
+        let what = "it holds or names secrets, and every user of this machine can read it".into();
+        let (severity, path) = (Severity::Warning, String::new());
+        checked.warnings.push(Problem { severity, line: None, path, value: None, what, fix });
+    }
+    Ok(checked)
+}
+
+/// Reads and checks a configuration.
+///
+/// ```
+/// use std::path::Path;
+/// use ternd::config::{Disk, parse};
+///
+/// let files = Disk::beside(Path::new("ternd.toml"));
+/// assert_eq!(parse("[listen]\ntls = 443", &files).unwrap().config.listen.tls.len(), 2);
+///
+/// let problems = parse("[listen]\nudp = 99999\ntsl = 443", &files).unwrap_err();
+/// assert_eq!(problems[0].to_string(), "line 2: listen.udp = 99999: out of range; write a number from 0 to 65535, without quotes");
+/// assert_eq!(problems[1].to_string(), "line 3: listen.tsl: there is no such key; did you mean tls?");
+/// ```
+///
+/// # Errors
+/// Every problem found, warnings among them, in the order of the text.
+pub fn parse(text: &str, files: &dyn Files) -> Result<Checked, Vec<Problem>> {
+    let (outcome, _) = parse_and_list(text, files);
+    outcome
+}
+
+/// As [`parse`], with the path of every key there is.
+fn parse_and_list(text: &str, files: &dyn Files) -> (Result<Checked, Vec<Problem>>, Vec<String>) {
+    let (document, syntax) = toml::de::DeTable::parse_recoverable(text);
+    let report = reader::Report::new(text, files);
+    let mut broken: Vec<usize> = Vec::new();
+    for error in &syntax {
+        let line = report.line(&error.span().unwrap_or_default());
+        // One bracket that is missing makes many lines no TOML: the first few tell enough.
+        if !broken.contains(&line) && broken.len() < 5 {
+            report.syntax_error(error.message(), line);
+        }
+        broken.push(line);
+    }
+    let mut config = Config::default();
+    reader::Table::root(&report, document.get_ref(), |root| sections::read(root, &mut config));
+    check::check(&config, &report);
+
+    let (mut problems, known) = report.finish();
+    // What was guessed of a line that is no TOML says nothing more about it.
+    problems.retain(|p| p.path.is_empty() || p.line.is_none_or(|line| !broken.contains(&line)));
+    let refused = problems.iter().any(|p| p.severity == Severity::Error);
+    (if refused { Err(problems) } else { Ok(Checked { config, warnings: problems }) }, known)
+}
+
+#[cfg(test)]
+mod tests;

@@ -24,4 +24,11 @@ impl Clock {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         Now { instant: Instant::from_millis(ms), unix }
     }
+
+    /// The wall clock in milliseconds since the Unix epoch, for the log.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn unix_millis(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
 }

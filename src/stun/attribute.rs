@@ -70,6 +70,8 @@ attribute_types! {
     PADDING = 0x0026, "PADDING";
     /// RFC 5780 section 7.5.
     RESPONSE_PORT = 0x0027, "RESPONSE-PORT";
+    /// RFC 6062 section 6.2.1.
+    CONNECTION_ID = 0x002A, "CONNECTION-ID";
     /// RFC 8656 section 18.11.
     ADDITIONAL_ADDRESS_FAMILY = 0x8000, "ADDITIONAL-ADDRESS-FAMILY";
     /// RFC 8656 section 18.12.
@@ -256,6 +258,8 @@ pub enum Attribute<'a> {
         /// MTU for "too big", else 0.
         data: u32,
     },
+    /// Names a connection to a peer.
+    ConnectionId(u32),
     /// Answer from another address or port.
     ChangeRequest {
         /// The "change IP" flag.
@@ -344,6 +348,7 @@ impl<'a> RawAttribute<'a> {
                 let [_, _, kind, code, d @ ..]: [u8; 8] = *exact(v).ok_or(bad)?;
                 Attribute::Icmp { kind, code, data: u32::from_be_bytes(d) }
             }
+            T::CONNECTION_ID => Attribute::ConnectionId(u32(v).ok_or(bad)?),
             T::CHANGE_REQUEST => {
                 let flags = u32(v).ok_or(bad)?;
                 Attribute::ChangeRequest { ip: flags & 4 != 0, port: flags & 2 != 0 }

@@ -44,6 +44,12 @@ impl Method {
     pub const CREATE_PERMISSION: Self = Self(0x008);
     /// RFC 8656 section 12.
     pub const CHANNEL_BIND: Self = Self(0x009);
+    /// RFC 6062 section 5.2.
+    pub const CONNECT: Self = Self(0x00A);
+    /// RFC 6062 section 5.4.
+    pub const CONNECTION_BIND: Self = Self(0x00B);
+    /// RFC 6062 section 5.3, indication only.
+    pub const CONNECTION_ATTEMPT: Self = Self(0x00C);
 }
 
 /// The 14-bit message type: the method's bits with the class bits at 4 and 8 between them.

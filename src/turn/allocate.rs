@@ -12,12 +12,13 @@ use super::allocation::{Allocation, Relay};
 use super::rejection::Rejection;
 use super::request::Request;
 use super::shared::ReservationToken;
-use super::{BindError, Event, FiveTuple, Output, PortChoice, RelayAddr, RelayId, Server};
+use super::{BindError, Event, FiveTuple, Output, PortChoice, RelayAddr, RelayId, RelayTransport, Server};
 use crate::auth::Identity;
 use crate::stun::{Attribute, AttributeType, Family, Message};
 use crate::time::{Instant, Now};
 
 const UDP: u8 = 17;
+const TCP: u8 = 6;
 /// RFC 8656 section 7.2: a reservation is held for at least 30 seconds.
 const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
 
@@ -36,6 +37,7 @@ pub(super) struct Pending {
 
 /// What a valid request asks for.
 struct Wish {
+    transport: RelayTransport,
     families: Vec<Family>,
     port: PortChoice,
     lifetime: Duration,
@@ -69,6 +71,7 @@ impl Server {
         let slot = self.allocations.insert(Allocation::new(
             request.flow,
             identity.clone(),
+            wish.transport,
             request.message.transaction_id(),
             now.instant,
             ticket,
@@ -76,7 +79,12 @@ impl Server {
         self.by_flow.insert(request.flow, slot);
         for &family in &wish.families {
             let relay = RelayId::new(slot, family);
-            self.outputs.push_back(Output::BindRelay { relay, family, port: wish.port });
+            self.outputs.push_back(Output::BindRelay {
+                relay,
+                transport: wish.transport,
+                family,
+                port: wish.port,
+            });
         }
         self.pending.insert(
             slot,
@@ -97,13 +105,25 @@ impl Server {
         use AttributeType as T;
 
         // 3. REQUESTED-TRANSPORT.
-        match request.get(T::REQUESTED_TRANSPORT)? {
-            Some(Attribute::RequestedTransport(UDP)) => {}
+        let transport = match request.get(T::REQUESTED_TRANSPORT)? {
+            Some(Attribute::RequestedTransport(UDP)) => RelayTransport::Udp,
+            // RFC 6062 section 5.1: over a connection only, and without what makes sense for UDP alone.
+            Some(Attribute::RequestedTransport(TCP)) => {
+                let for_udp = [T::EVEN_PORT, T::DONT_FRAGMENT, T::RESERVATION_TOKEN];
+                if !request.flow.transport.is_stream()
+                    || for_udp.iter().any(|t| request.message.find(*t).is_some())
+                {
+                    return Err(Rejection::BadRequest(
+                        "a TCP allocation needs a connection, and no EVEN-PORT, DONT-FRAGMENT or RESERVATION-TOKEN",
+                    ));
+                }
+                RelayTransport::Tcp
+            }
             Some(Attribute::RequestedTransport(other)) => {
                 return Err(Rejection::UnsupportedTransportProtocol(other));
             }
             _ => return Err(Rejection::BadRequest("REQUESTED-TRANSPORT is missing")),
-        }
+        };
         // 4. DONT-FRAGMENT is supported; only its form can be wrong.
         request.get(T::DONT_FRAGMENT)?;
 
@@ -122,7 +142,7 @@ impl Server {
             }
             let local = self.shared.redeem(*token, now.instant).ok_or(Rejection::NoReservation)?;
             let families = vec![Family::of(&local.ip())];
-            return Ok(Wish { families, port: PortChoice::Exactly(local), lifetime });
+            return Ok(Wish { transport, families, port: PortChoice::Exactly(local), lifetime });
         }
         // 6. One of the two family attributes.
         if requested.is_some() && additional.is_some() {
@@ -154,7 +174,7 @@ impl Server {
             Some(_) if reserve => PortChoice::EvenPair,
             Some(_) => PortChoice::Even,
         };
-        Ok(Wish { families, port, lifetime })
+        Ok(Wish { transport, families, port, lifetime })
     }
 
     /// Seconds asked for, clamped: the default is the least, the maximum the most (RFC 8656 section 7.2).

@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::meter::Meter;
 use super::shared::{ReservationToken, Ticket};
 use super::sorted_map::SortedMap;
-use super::{Access, FiveTuple, PeerAddr, RelayAddr, RelayId};
+use super::{Access, ConnectionId, FiveTuple, Limits, PeerAddr, RelayAddr, RelayId, RelayTransport};
 use crate::auth::Identity;
 use crate::stun::{ChannelNumber, Family, TransactionId};
 use crate::time::Instant;
@@ -22,23 +23,28 @@ pub(super) struct Allocation {
     pub owner: Identity,
     /// By family: IPv4, IPv6.
     relays: [Option<Relay>; 2],
+    pub transport: RelayTransport,
     pub peers: Peers,
+    /// Of a TCP allocation.
+    pub connections: Vec<PeerConnection>,
     pub created: Instant,
     /// What created it, to recognise a retransmission.
     pub transaction: TransactionId,
     /// What the Allocate response said besides the addresses, for retransmissions.
     pub reservation: Option<ReservationToken>,
     pub traffic: Traffic,
+    pub meter: Meter,
     /// The earliest time that the timer queue knows for this allocation.
     pub scheduled: Instant,
     /// The quota it counts against; given back on drop.
-    pub _ticket: Ticket,
+    pub ticket: Ticket,
 }
 
 impl Allocation {
     pub(super) fn new(
         flow: FiveTuple,
         owner: Identity,
+        transport: RelayTransport,
         transaction: TransactionId,
         now: Instant,
         ticket: Ticket,
@@ -47,13 +53,16 @@ impl Allocation {
             flow,
             owner,
             relays: [None, None],
+            transport,
             peers: Peers::default(),
+            connections: Vec::new(),
             created: now,
             transaction,
             reservation: None,
             traffic: Traffic::default(),
+            meter: Meter::default(),
             scheduled: Instant::from_millis(u64::MAX),
-            _ticket: ticket,
+            ticket,
         }
     }
 
@@ -74,9 +83,16 @@ impl Allocation {
         self.relays.iter_mut().flatten()
     }
 
+    /// Counts a datagram against the caps of the allocation and of its user.
+    pub(super) fn admit(&self, limits: &Limits, len: usize, now: Instant) -> bool {
+        self.meter.admit(limits.allocation_rates, len, now)
+            && self.ticket.meter().admit(limits.user_rates, len, now)
+    }
+
     /// When the next thing here ends.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.relays().map(|r| r.expires).chain(self.peers.expiries()).min()
+        let connections = self.connections.iter().filter_map(|c| c.until);
+        self.relays().map(|r| r.expires).chain(self.peers.expiries()).chain(connections).min()
     }
 }
 
@@ -96,6 +112,17 @@ pub(super) struct Relay {
     /// As the socket is bound.
     pub local: std::net::SocketAddr,
     pub expires: Instant,
+}
+
+/// A connection between a TCP relay and a peer (RFC 6062).
+#[derive(Debug)]
+pub(super) struct PeerConnection {
+    pub id: ConnectionId,
+    pub peer: PeerAddr,
+    /// The Connect request that waits for the peer.
+    pub request: Option<Vec<u8>>,
+    /// When it is given up; `None` once the client has bound it.
+    pub until: Option<Instant>,
 }
 
 /// Relayed data, by direction.

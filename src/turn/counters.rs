@@ -61,6 +61,8 @@ counters! {
     no_channel,
     /// Data dropped: no permission for the peer.
     no_permission,
+    /// Data dropped: over a cap on bytes or packets per second.
+    over_rate,
 }
 
 impl Traffic {

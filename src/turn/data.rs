@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 
 use super::request::unknown;
-use super::{Access, FiveTuple, Framing, PayloadRange, PeerAddr, RelayId, Server, Verdict};
+use super::{Access, FiveTuple, Framing, PayloadRange, PeerAddr, RelayId, RelayTransport, Server, Verdict};
 use crate::stun::{
     AttributeType, Builder, CHANNEL_DATA_HEADER, ChannelData, Class, Family, Message, Method,
     decode_xor_address,
@@ -66,6 +66,10 @@ impl Server {
         dont_fragment: bool,
     ) -> Verdict {
         let allocation = &self.allocations[slot];
+        if allocation.transport != RelayTransport::Udp {
+            self.counters.no_channel += 1;
+            return Verdict::Nothing;
+        }
         let Some(access) = allocation.peers.permission(peer.0.ip(), now.instant) else {
             self.counters.no_permission += 1;
             return Verdict::Nothing;
@@ -78,6 +82,10 @@ impl Server {
             self.counters.no_allocation += 1;
             return Verdict::Nothing;
         };
+        if !allocation.admit(&self.settings.limits, payload.end - payload.start, now.instant) {
+            self.counters.over_rate += 1;
+            return Verdict::Nothing;
+        }
         let verdict =
             Verdict::Relay { relay: relay.id, to: self.addresses.local(peer.0), payload, dont_fragment };
         let bytes = (payload.end - payload.start) as u64;
@@ -105,6 +113,10 @@ impl Server {
         let access = allocation.peers.permission(from.0.ip(), now.instant);
         if !access.is_some_and(|access| self.is_port_open(access, from)) {
             self.counters.no_permission += 1;
+            return Verdict::Nothing;
+        }
+        if !allocation.admit(&self.settings.limits, len, now.instant) {
+            self.counters.over_rate += 1;
             return Verdict::Nothing;
         }
         if len > Framing::MAX_PAYLOAD {

@@ -25,6 +25,7 @@ mod create_permission;
 mod data;
 mod framing;
 mod limiter;
+mod meter;
 mod nat_discovery;
 mod output;
 mod policy;
@@ -35,15 +36,19 @@ mod server;
 mod settings;
 mod shared;
 mod sorted_map;
+mod tcp;
 mod types;
 
 pub use allocation::Traffic;
 pub use counters::Counters;
 pub use framing::Framing;
+pub use meter::Rates;
 pub use output::{BindError, EndReason, Event, Output, PayloadRange, PortChoice, Verdict};
 pub use policy::{Access, PeerPolicy, Rule, canonicalise, special};
 pub use rejection::Rejection;
 pub use server::Server;
 pub use settings::{Limits, NatDiscovery, RelayAddress, Settings};
 pub use shared::{Limit, Shared};
-pub use types::{ClientAddr, FiveTuple, PeerAddr, RelayAddr, RelayId, ServerAddr, Transport};
+pub use types::{
+    ClientAddr, ConnectionId, FiveTuple, PeerAddr, RelayAddr, RelayId, RelayTransport, ServerAddr, Transport,
+};

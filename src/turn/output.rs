@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rejection::Rejection;
-use super::{FiveTuple, Framing, RelayAddr, RelayId, Traffic};
+use super::{ConnectionId, FiveTuple, Framing, RelayAddr, RelayId, RelayTransport, Traffic};
 use crate::stun::{Family, Method};
 
 /// What to do with the datagram that was just handed in.
@@ -86,6 +86,8 @@ pub enum Output {
     BindRelay {
         /// Its name from here on.
         relay: RelayId,
+        /// A UDP socket, or a TCP listener whose address outgoing connections leave from, too.
+        transport: RelayTransport,
         /// IPv4 or IPv6.
         family: Family,
         /// Which port.
@@ -95,6 +97,38 @@ pub enum Output {
     CloseRelay {
         /// Which one.
         relay: RelayId,
+    },
+    /// Connect from a TCP relay's address to a peer, and answer with
+    /// [`Server::peer_connected`](super::Server::peer_connected).
+    ConnectPeer {
+        /// The relay to connect from.
+        relay: RelayId,
+        /// The connection's name from here on.
+        connection: ConnectionId,
+        /// Where to, as this machine must address it.
+        to: SocketAddr,
+    },
+    /// From here on the client's stream and the peer's carry raw bytes from one to the other. What follows the
+    /// request in the client's stream belongs to the peer.
+    Join {
+        /// The client's data connection, after what was sent to it before.
+        flow: FiveTuple,
+        /// The peer's.
+        connection: ConnectionId,
+    },
+    /// Close a connection to a peer, and the client's data connection if they were joined.
+    ClosePeer {
+        /// Which one.
+        connection: ConnectionId,
+    },
+    /// The client's stream belongs to another shard: hand it over with this message as its first bytes.
+    Migrate {
+        /// The client's data connection.
+        flow: FiveTuple,
+        /// Where to.
+        shard: u8,
+        /// The request, to be handed to that shard's server.
+        bytes: Vec<u8>,
     },
     /// Something an operator may want to know.
     Event(Event),

@@ -35,12 +35,18 @@ pub enum Rejection {
     /// 441: another user's allocation.
     #[error("signed by another user than the allocation's")]
     WrongCredentials,
-    /// 442: only UDP is relayed.
-    #[error("protocol {0} is not relayed, only UDP (17)")]
+    /// 442: only UDP and TCP are relayed.
+    #[error("protocol {0} is not relayed, only UDP (17) and TCP (6)")]
     UnsupportedTransportProtocol(u8),
     /// 443: the peer, or the family to refresh, is not of the allocation's family.
     #[error("not of the allocation's address family")]
     PeerAddressFamilyMismatch,
+    /// 446: the allocation has a connection to that peer, or is making one (RFC 6062 section 5.2).
+    #[error("there is a connection to that peer already")]
+    ConnectionAlreadyExists,
+    /// 447: the peer could not be reached (RFC 6062 section 5.2).
+    #[error("the peer could not be reached")]
+    ConnectionTimeoutOrFailure,
     /// 486: a quota of this user or address is used up.
     #[error("{} is reached", .0.key())]
     AllocationQuotaReached(Limit),
@@ -69,6 +75,8 @@ impl Rejection {
             Self::WrongCredentials => 441,
             Self::UnsupportedTransportProtocol(_) => 442,
             Self::PeerAddressFamilyMismatch => 443,
+            Self::ConnectionAlreadyExists => 446,
+            Self::ConnectionTimeoutOrFailure => 447,
             Self::AllocationQuotaReached(_) => 486,
             Self::LimitReached(_) | Self::NoRelay(_) | Self::NoReservation => 508,
         }
@@ -91,6 +99,8 @@ impl Rejection {
             441 => "Wrong Credentials",
             442 => "Unsupported Transport Protocol",
             443 => "Peer Address Family Mismatch",
+            446 => "Connection Already Exists",
+            447 => "Connection Timeout or Failure",
             486 => "Allocation Quota Reached",
             508 => "Insufficient Capacity",
             _ => "",

@@ -111,5 +111,6 @@ const fn is_known(kind: AttributeType) -> bool {
             | T::USERHASH
             | T::XOR_MAPPED_ADDRESS
             | T::RESERVATION_TOKEN
+            | T::CONNECTION_ID
     )
 }

@@ -14,7 +14,9 @@ use super::limiter::Limiter;
 use super::policy::PeerPolicy;
 use super::rejection::Rejection;
 use super::request::Request;
-use super::{Counters, EndReason, Event, FiveTuple, Output, RelayId, Settings, Shared, Verdict};
+use super::{
+    ConnectionId, Counters, EndReason, Event, FiveTuple, Output, RelayId, Settings, Shared, Verdict,
+};
 use crate::auth::{Authenticator, Denied, Identity};
 use crate::stun::{AttributeType, Builder, Class, Family, Message, Method, TransactionId, hmac_sha256};
 use crate::time::{Instant, Now};
@@ -35,22 +37,26 @@ pub struct Server {
     pub(super) addresses: AddressMap,
     pub(super) random: Random,
     limiter: Limiter,
+    pub(super) shard: u8,
 
     pub(super) allocations: Slab<Allocation>,
     pub(super) by_flow: HashMap<FiveTuple, usize, RandomState>,
     pub(super) pending: HashMap<usize, Pending, RandomState>,
+    /// Which allocation a connection to a peer belongs to.
+    pub(super) by_connection: HashMap<ConnectionId, usize, RandomState>,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     pub(super) outputs: VecDeque<Output>,
     pub(super) counters: Counters,
 }
 
 impl Server {
-    /// A relay without allocations. `seed` must be random and different for each shard.
+    /// A relay without allocations. `seed` must be random and different for each shard; `shard` is its number.
     pub fn new(
         settings: Arc<Settings>,
         auth: Arc<Authenticator>,
         shared: Arc<Shared>,
         seed: [u8; 32],
+        shard: u8,
     ) -> Self {
         let mut random = Random { seed, counter: 0 };
         let mut hasher = || {
@@ -63,6 +69,8 @@ impl Server {
             addresses: AddressMap::new(&settings),
             by_flow: HashMap::with_hasher(hasher()),
             pending: HashMap::with_hasher(hasher()),
+            by_connection: HashMap::with_hasher(hasher()),
+            shard,
             settings,
             auth,
             shared,
@@ -106,7 +114,12 @@ impl Server {
             (Class::Request, Method::BINDING) => self.binding(now, &request),
             (
                 Class::Request,
-                Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND,
+                Method::ALLOCATE
+                | Method::REFRESH
+                | Method::CREATE_PERMISSION
+                | Method::CHANNEL_BIND
+                | Method::CONNECT
+                | Method::CONNECTION_BIND,
             ) => self.request(now, &request),
             _ => self.counters.unsupported += 1,
         }
@@ -147,8 +160,11 @@ impl Server {
         if !unknown.is_empty() {
             return Err(Rejection::UnknownAttributes(unknown));
         }
-        if request.message.method() == Method::ALLOCATE {
-            return self.allocate(now, request, identity);
+        match request.message.method() {
+            Method::ALLOCATE => return self.allocate(now, request, identity),
+            // It comes on a connection of its own, without an allocation.
+            Method::CONNECTION_BIND => return self.connection_bind(now, request, identity),
+            _ => {}
         }
         let slot = slot
             .filter(|slot| !self.pending.contains_key(slot))
@@ -159,6 +175,7 @@ impl Server {
         match request.message.method() {
             Method::REFRESH => self.refresh(now, request, slot),
             Method::CREATE_PERMISSION => self.create_permission(now, request, slot),
+            Method::CONNECT => return self.connect(now, request, slot),
             _ => self.channel_bind(now, request, slot),
         }
         .map(Some)
@@ -259,6 +276,7 @@ impl Server {
         for family in over {
             self.close_relay(now, slot, family);
         }
+        self.expire_connections(now, slot);
         let allocation = &mut self.allocations[slot];
         allocation.peers.expire(now.instant);
         allocation.scheduled = Instant::from_millis(u64::MAX);
@@ -288,6 +306,7 @@ impl Server {
     /// Ends an allocation; nothing of it stays.
     pub(super) fn end(&mut self, now: Now, slot: usize, reason: EndReason) {
         let relay = self.allocations[slot].relays().next().map(|r| r.announced);
+        self.close_connections(slot);
         for family in [Family::V4, Family::V6] {
             self.close_relay(now, slot, family);
         }

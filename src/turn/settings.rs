@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::Rates;
+
 /// The settings of a relay.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -60,6 +62,12 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation.
     pub channels: usize,
+    /// Connections to peers of one TCP allocation.
+    pub peer_connections: usize,
+    /// Relayed data of one allocation.
+    pub allocation_rates: Rates,
+    /// Relayed data of one user, over all of its allocations.
+    pub user_rates: Rates,
     /// Answers per second to one client address (IPv6: its /64) that has proved nothing: Binding over UDP, and
     /// challenges. Five seconds of it may come at once. 0: no limit.
     pub unauthenticated_answers: u32,
@@ -73,6 +81,9 @@ impl Default for Limits {
             allocations_per_address: 500,
             permissions: 256,
             channels: 256,
+            peer_connections: 64,
+            allocation_rates: Rates::default(),
+            user_rates: Rates::default(),
             unauthenticated_answers: 200,
         }
     }

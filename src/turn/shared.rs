@@ -6,12 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::meter::Meter;
 use super::{Limits, Settings};
 use crate::time::Instant;
 
 /// Shared by all shards of a server.
 #[derive(Debug)]
 pub struct Shared {
+    shards: u8,
     relay_ports: Vec<(IpAddr, PortSet)>,
     quota: Mutex<Quota>,
     reservations: Mutex<HashMap<ReservationToken, Reservation>>,
@@ -28,10 +30,14 @@ struct Reservation {
 }
 
 impl Shared {
-    /// Nothing in use yet.
-    pub fn new(settings: &Settings) -> Arc<Self> {
+    /// Nothing in use yet. `shards` is how many servers will share this, numbered from 0.
+    pub fn new(settings: &Settings, shards: u8) -> Arc<Self> {
         let relay_ports = settings.relay_addresses.iter().map(|r| (r.local, PortSet::default())).collect();
-        Arc::new(Self { relay_ports, quota: Mutex::default(), reservations: Mutex::default() })
+        Arc::new(Self { shards, relay_ports, quota: Mutex::default(), reservations: Mutex::default() })
+    }
+
+    pub(super) fn has_shard(&self, shard: u8) -> bool {
+        shard < self.shards
     }
 
     /// Does a live allocation of this server hold this local address?
@@ -75,7 +81,7 @@ impl Shared {
     ) -> Result<Ticket, Limit> {
         let network = network_of(client);
         let mut quota = lock(&self.quota);
-        let of_user = quota.users.get(user).copied().unwrap_or(0);
+        let of_user = quota.users.get(user).map_or(0, |u| u.allocations);
         let of_network = quota.networks.get(&network).copied().unwrap_or(0);
         if quota.total >= limits.allocations {
             return Err(Limit::Allocations);
@@ -87,9 +93,11 @@ impl Shared {
             return Err(Limit::AllocationsPerAddress);
         }
         quota.total += 1;
-        quota.users.insert(user.clone(), of_user + 1);
         quota.networks.insert(network, of_network + 1);
-        Ok(Ticket { shared: self.clone(), user: user.clone(), network })
+        let entry = quota.users.entry(user.clone()).or_default();
+        entry.allocations += 1;
+        let meter = entry.meter.clone();
+        Ok(Ticket { shared: self.clone(), user: user.clone(), network, meter })
     }
 
     /// Allocations of all shards.
@@ -111,6 +119,8 @@ pub enum Limit {
     Permissions,
     /// Channels of one allocation.
     Channels,
+    /// Connections of one TCP allocation.
+    PeerConnections,
 }
 
 impl Limit {
@@ -122,6 +132,7 @@ impl Limit {
             Self::AllocationsPerAddress => "limits.allocations-per-address",
             Self::Permissions => "limits.permissions",
             Self::Channels => "limits.channels",
+            Self::PeerConnections => "limits.peer-connections",
         }
     }
 }
@@ -129,8 +140,14 @@ impl Limit {
 #[derive(Debug, Default)]
 struct Quota {
     total: usize,
-    users: HashMap<Arc<str>, usize>,
+    users: HashMap<Arc<str>, User>,
     networks: HashMap<IpAddr, usize>,
+}
+
+#[derive(Debug, Default)]
+struct User {
+    allocations: usize,
+    meter: Arc<Meter>,
 }
 
 /// One counted allocation.
@@ -139,22 +156,31 @@ pub(super) struct Ticket {
     shared: Arc<Shared>,
     user: Arc<str>,
     network: IpAddr,
+    meter: Arc<Meter>,
+}
+
+impl Ticket {
+    /// What the user relays, over all of its allocations.
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut quota = lock(&self.shared.quota);
         quota.total -= 1;
-        give_back(&mut quota.users, &self.user);
-        give_back(&mut quota.networks, &self.network);
-    }
-}
-
-fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
-    if let Some(n) = counts.get_mut(key) {
-        *n -= 1;
-        if *n == 0 {
-            counts.remove(key);
+        if let Some(user) = quota.users.get_mut(&self.user) {
+            user.allocations -= 1;
+            if user.allocations == 0 {
+                quota.users.remove(&self.user);
+            }
+        }
+        if let Some(allocations) = quota.networks.get_mut(&self.network) {
+            *allocations -= 1;
+            if *allocations == 0 {
+                quota.networks.remove(&self.network);
+            }
         }
     }
 }

@@ -90,3 +90,24 @@ pub struct FiveTuple {
 /// An id is free for reuse once its [`Output::CloseRelay`](super::Output::CloseRelay) was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelayId(pub u32);
+
+/// Names a connection between a relay and a peer (RFC 6062); the value of CONNECTION-ID. Its top byte is the
+/// shard that holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u32);
+
+impl ConnectionId {
+    /// The shard that holds it.
+    pub const fn shard(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+}
+
+/// What a relay speaks with peers (REQUESTED-TRANSPORT).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RelayTransport {
+    /// RFC 8656.
+    Udp,
+    /// RFC 6062.
+    Tcp,
+}

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use ternd::stun::{
     Attribute, AttributeType, Builder, ChannelData, ChannelNumber, Class, Message, Method, TransactionId,
 };
-use ternd::turn::{Framing, Transport, Verdict};
+use ternd::turn::{Framing, Rates, Transport, Verdict};
 
-use crate::world::{Client, World, addr, peer};
+use crate::world::{Client, World, addr, auth_settings, peer, settings};
 
 /// A buffer as the driver keeps it: room, payload, room.
 fn wrapped(framing: Framing, payload: &[u8], transport: Transport) -> Vec<u8> {
@@ -148,4 +148,45 @@ fn icmp_errors_are_told_to_the_client() {
     );
     assert_eq!(told("192.0.2.99:1", (8, 0), 0), [], "an echo request is no error");
     assert_eq!(told("192.0.2.98:1", (3, 3), 0), [], "no permission");
+}
+
+#[test]
+fn an_allocation_and_a_user_have_their_caps() {
+    let caps = |allocation: Rates, user: Rates| {
+        let mut limited = settings();
+        limited.limits.allocation_rates = allocation;
+        limited.limits.user_rates = user;
+        World::with(limited, auth_settings())
+    };
+    let none = Rates::default();
+    let (packets, bytes) = (Rates { packets: 10, ..none }, Rates { bytes: 1_000, ..none });
+    // What passes at once, and after a second more: of one client, then of both clients of the same user.
+    for (allocation, user, len, one, both) in [
+        (none, none, 100, 50, 100),
+        (packets, none, 100, 10, 20),
+        (bytes, none, 100, 10, 20),
+        (bytes, none, 1_000, 1, 2),
+        (none, packets, 100, 10, 10),
+        (none, bytes, 250, 4, 4),
+    ] {
+        let mut world = caps(allocation, user);
+        let mut clients = [Client::alice("192.0.2.7:1"), Client::alice("192.0.2.7:2")];
+        for client in &mut clients {
+            client.allocate(&mut world);
+            client.bind(&mut world, 0x4000, "192.0.2.99:1");
+        }
+        let passed = |world: &mut World, n: usize| -> usize {
+            let data = vec![7; len];
+            let both_ways = |world: &mut World, client: &Client| {
+                let out = client.channel(world, 0x4000, &data) != Verdict::Nothing;
+                let back = world.peer_sends(client, "192.0.2.99:1", len) != Verdict::Nothing;
+                usize::from(out) + usize::from(back)
+            };
+            clients[..n].iter().map(|c| (0..25).map(|_| both_ways(world, c)).sum::<usize>()).sum()
+        };
+        assert_eq!(passed(&mut world, 1), one, "{allocation:?} {user:?} {len}");
+        world.wait(1);
+        assert_eq!(passed(&mut world, 2), both, "{allocation:?} {user:?} {len}");
+        assert_eq!(world.server.counters().over_rate as usize, 50 + 100 - one - both);
+    }
 }

@@ -26,7 +26,8 @@ fn allocate_refuses_in_the_order_of_the_rfc() {
     let udp = |b: Builder| b.raw(T::REQUESTED_TRANSPORT, UDP);
     refused(400, "no REQUESTED-TRANSPORT", &|b| b);
     refused(400, "REQUESTED-TRANSPORT of 1 byte", &|b| b.raw(T::REQUESTED_TRANSPORT, &[17]));
-    refused(442, "TCP", &|b| b.raw(T::REQUESTED_TRANSPORT, &[6, 0, 0, 0]));
+    refused(442, "SCTP", &|b| b.raw(T::REQUESTED_TRANSPORT, &[132, 0, 0, 0]));
+    refused(400, "TCP over UDP", &|b| b.raw(T::REQUESTED_TRANSPORT, &[6, 0, 0, 0]));
     refused(442, "442 comes before 440", &|b| {
         b.raw(T::REQUESTED_ADDRESS_FAMILY, &[9, 0, 0, 0]).raw(T::REQUESTED_TRANSPORT, &[1, 0, 0, 0])
     });

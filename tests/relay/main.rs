@@ -10,6 +10,7 @@ mod lifetimes;
 mod memory;
 mod peers;
 mod story;
+mod tcp;
 mod world;
 
 #[global_allocator]

@@ -41,6 +41,8 @@ pub struct World {
     /// When set, binding fails.
     pub bind_error: Option<BindError>,
     pub events: Vec<Event>,
+    /// What is to be done about streams.
+    pub streams: Vec<Output>,
 }
 
 pub fn settings() -> Settings {
@@ -72,8 +74,8 @@ impl World {
 
     pub fn with(settings: Settings, auth: auth::Settings) -> Self {
         let auth = Arc::new(Authenticator::new(auth, [7; 32]));
-        let (settings, shared) = (Arc::new(settings.clone()), Shared::new(&settings));
-        let server = Server::new(settings.clone(), auth.clone(), shared.clone(), [9; 32]);
+        let (settings, shared) = (Arc::new(settings.clone()), Shared::new(&settings, 2));
+        let server = Server::new(settings.clone(), auth.clone(), shared.clone(), [9; 32], 0);
         let now = Now { instant: Instant::from_millis(0), unix: START };
         Self {
             now,
@@ -85,6 +87,7 @@ impl World {
             next_port: 50_000,
             bind_error: None,
             events: Vec::new(),
+            streams: Vec::new(),
         }
     }
 
@@ -102,7 +105,7 @@ impl World {
         while let Some(output) = self.server.poll_output() {
             match output {
                 Output::Send { flow, bytes } => sent.push((flow, bytes)),
-                Output::BindRelay { relay, family, port } => {
+                Output::BindRelay { relay, family, port, .. } => {
                     let result = self.bind(family, port);
                     if let Ok(local) = result {
                         assert_eq!(
@@ -117,6 +120,7 @@ impl World {
                     self.sockets.remove(&relay).expect("only open sockets are closed");
                 }
                 Output::Event(event) => self.events.push(event),
+                other => self.streams.push(other),
             }
         }
         sent

@@ -1,0 +1,276 @@
+//! What single values can't tell: keys that must fit each other, and what is foolish but valid.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::Config;
+use super::reader::Report;
+
+pub(super) fn check(config: &Config, report: &Report<'_>) {
+    host(config, report);
+    listeners(config, report);
+    tls(report);
+    auth(config, report);
+    relay(config, report);
+    peers(config, report);
+    ice(config, report);
+    rooms(config, report);
+}
+
+/// The certificate and its key: are they what they should be, and do they fit?
+pub(super) fn pair(report: &Report<'_>, certificate: &[u8], key: &[u8]) {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+    let chain = chain.unwrap_or_default();
+    if chain.is_empty() {
+        let fix = "name a PEM file with -----BEGIN CERTIFICATE-----, such as certbot's fullchain.pem";
+        report.error("tls.certificate", "there is no certificate in the file", fix);
+    }
+    let Ok(key) = PrivateKeyDer::from_pem_slice(key) else {
+        let fix =
+            "name a PEM file with an unencrypted -----BEGIN PRIVATE KEY-----, such as certbot's privkey.pem";
+        return report.error("tls.key", "there is no private key in the file", fix);
+    };
+    if chain.is_empty() {
+        return;
+    }
+    match CertifiedKey::from_der(chain, key, &Arc::new(default_provider())) {
+        Err(rustls::Error::InconsistentKeys(_)) => report.error(
+            "tls.key",
+            "it is not the key of this certificate",
+            "name the two files that were issued together",
+        ),
+        Err(error) => {
+            let fix = "use an RSA (2048 bits and more), ECDSA P-256/P-384 or Ed25519 key";
+            report.error("tls.key", format!("it can't be used with this certificate: {error}"), fix);
+        }
+        Ok(_) => {}
+    }
+}
+
+fn host(config: &Config, report: &Report<'_>) {
+    let Some(host) = &config.host else { return };
+    let local = match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback() || is_private(address),
+        Err(_) => host == "localhost" || !host.contains('.'),
+    };
+    if local {
+        let fix = "write the public DNS name of this server";
+        report.warn("host", "clients elsewhere can't find this server by that name", fix);
+    }
+}
+
+fn listeners(config: &Config, report: &Report<'_>) {
+    let listen = &config.listen;
+    let streams = [("listen.tcp", &listen.tcp), ("listen.tls", &listen.tls), ("listen.http", &listen.http)];
+    let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    let mut blamed = Vec::new();
+    for (path, addresses) in streams {
+        for address in addresses.iter().filter(|a| a.port() != 0) {
+            let Some(other) = taken.insert(*address, path).filter(|other| !blamed.contains(&(path, *other)))
+            else {
+                continue;
+            };
+            // A port stands for two addresses; one complaint will do.
+            blamed.push((path, other));
+            // Blame the key that was written: the other one may be a default.
+            let (mine, theirs) = if report.has(path) { (path, other) } else { (other, path) };
+            let what = if path == other { "there twice".into() } else { format!("in {theirs} too") };
+            report.error(mine, format!("{address} is {what}"), "give each its own port");
+        }
+    }
+    if let Some(address) = twice(listen.udp.iter().filter(|a| a.port() != 0)) {
+        report.error("listen.udp", format!("{address} is there twice"), "remove one of them");
+    }
+
+    let [tcp, tls, http] = streams;
+    let all = [("listen.udp", &listen.udp), tcp, tls, http];
+    for (path, addresses) in all {
+        if addresses.iter().any(|a| a.port() == 0) {
+            let fix = "write the port, unless this is a test";
+            report.warn(path, "port 0 lets the system choose a port, which clients can't know", fix);
+        }
+    }
+    if all.iter().all(|(_, addresses)| addresses.is_empty()) {
+        let fix = "leave [listen] out, and it listens on 3478 and 8443";
+        return report.error("listen", "there is nothing to listen on", fix);
+    }
+    if listen.udp.is_empty() {
+        let fix = "open 3478 over UDP: it is the fastest way through, and TCP and TLS the ways out";
+        report.warn("listen.udp", "no STUN and TURN over UDP", fix);
+    }
+    if listen.tls.is_empty() && listen.http.is_empty() {
+        let fix = "set listen.tls (or listen.http behind a proxy), unless only the relay is wanted";
+        report.warn("listen.tls", "no iceServers endpoint, no rooms and no page without HTTPS", fix);
+    }
+    if listen.http.iter().any(|a| !a.ip().is_loopback()) {
+        let fix = "listen on 127.0.0.1, for the proxy alone";
+        report.warn("listen.http", "credentials travel without encryption, whoever asks", fix);
+    }
+}
+
+fn tls(report: &Report<'_>) {
+    for (one, other) in [("tls.certificate", "tls.key"), ("tls.key", "tls.certificate")] {
+        if report.has(one) && !report.has(other) {
+            report.error(other, format!("missing, though {one} is set"), "name both, or none of them");
+        }
+    }
+}
+
+fn auth(config: &Config, report: &Report<'_>) {
+    if report.has("auth.secret") && report.has("auth.secret-file") {
+        let fix = "keep one; list several in auth.secrets = [{ id = \"new\", secret-file = \"...\" }, ...]";
+        report.error("auth.secret-file", "there is auth.secret too", fix);
+    }
+    if let Some(id) = twice(config.auth.secrets.iter().map(|s| &s.id)) {
+        let what = format!("two secrets have the id {id:?}");
+        report.error("auth.secrets", what, "give each its own: it is how logs tell them apart");
+    }
+}
+
+fn relay(config: &Config, report: &Report<'_>) {
+    let (relay, turn) = (&config.relay, &config.turn);
+    if turn.default_lifetime > turn.max_lifetime {
+        let path = written(report, ["relay.default-lifetime", "relay.max-lifetime"]);
+        let what = format!(
+            "the default lifetime ({} s) is above the maximum ({} s)",
+            turn.default_lifetime.as_secs(),
+            turn.max_lifetime.as_secs()
+        );
+        report.error(path, what, "raise max-lifetime or lower default-lifetime");
+    }
+    if relay.ports.len() < 100 {
+        let what = format!("only {} allocations at a time for each relay address", relay.ports.len());
+        report.warn("relay.ports", what, "open a wider range, as in \"49152-65535\", in the firewall too");
+    }
+    if *relay.ports.start() < 1024 {
+        let fix = "start at 1024 or higher";
+        report.warn("relay.ports", "ports below 1024 belong to other services", fix);
+    }
+    let relays = |port| relay.ports.contains(&port);
+    if let Some(address) = config.listen.udp.iter().find(|a| relays(a.port())) {
+        let what = format!("the relay's ports contain the listener {address}");
+        report.warn("relay.ports", what, "keep listeners out of the range");
+    }
+    for external in &relay.external_ips {
+        if is_private(external.announced) {
+            let what = format!("{} is a private address", external.announced);
+            report.warn("relay.external-ip", what, "write the address the internet knows this server by");
+        }
+        if let Some(local) = external.local
+            && !relay.addresses.is_empty()
+            && !relay.addresses.contains(&local)
+        {
+            let what = format!(
+                "{local} is none of relay.addresses, so nothing is announced as {}",
+                external.announced
+            );
+            report.warn("relay.external-ip", what, "add it to relay.addresses, or remove the mapping");
+        }
+    }
+    let locals = relay.external_ips.iter().map(|e| (e.local, e.announced.is_ipv4()));
+    if twice(locals).is_some() {
+        let fix = "write local=public for each, as in \"10.0.0.5=203.0.113.5\"";
+        report.error("relay.external-ip", "two addresses are given for the same local one", fix);
+    }
+}
+
+fn peers(config: &Config, report: &Report<'_>) {
+    let turn = &config.turn;
+    for network in &turn.allow_peers {
+        if network.prefix_len() == 0 {
+            let what = format!("{network} opens every address, this machine's own services among them");
+            report.warn(
+                "peers.allow",
+                what,
+                "public peers are open anyway; name the private networks you mean",
+            );
+        } else if let Some(danger) = dangerous(network) {
+            report.warn(
+                "peers.allow",
+                format!("{network} opens {danger} to every client"),
+                "remove it unless this is a test",
+            );
+        }
+        if let Some(denied) = turn.deny_peers.iter().find(|d| d.contains(network)) {
+            let fix = "deny wins: remove one of them";
+            report.warn("peers.allow", format!("{network} is closed again by peers.deny {denied}"), fix);
+        }
+    }
+}
+
+fn dangerous(network: &IpNet) -> Option<&'static str> {
+    let overlaps = |text: &str| {
+        text.parse::<IpNet>().is_ok_and(|other| network.contains(&other) || other.contains(network))
+    };
+    if overlaps("127.0.0.0/8") || overlaps("::1/128") {
+        Some("the services on this machine's loopback address")
+    } else if overlaps("169.254.169.254/32") || overlaps("fd00:ec2::254/128") {
+        Some("the cloud's metadata service, and with it often its keys,")
+    } else {
+        None
+    }
+}
+
+fn ice(config: &Config, report: &Report<'_>) {
+    let ice = &config.ice;
+    if !(ice.min_ttl <= ice.ttl && ice.ttl <= ice.max_ttl) {
+        let path = written(report, ["ice.ttl", "ice.min-ttl", "ice.max-ttl"]);
+        let [min, ttl, max] = [ice.min_ttl, ice.ttl, ice.max_ttl].map(|d| d.as_secs());
+        let what = format!("ttl ({ttl} s) is not between min-ttl ({min} s) and max-ttl ({max} s)");
+        report.error(path, what, "move one of the three");
+    }
+    if !ice.demo && ice.api_keys.is_empty() && !report.has("ice.api-keys-file") {
+        let fix = "set ice.api-keys, or demo = true";
+        report.warn("ice.demo", "nobody can get credentials from /v1/ice: no demo, and no key", fix);
+    }
+}
+
+fn rooms(config: &Config, report: &Report<'_>) {
+    let rooms = &config.rooms;
+    if rooms.ping >= rooms.timeout {
+        let path = written(report, ["rooms.ping", "rooms.timeout"]);
+        let what = format!(
+            "a ping every {} s can't be answered within a timeout of {} s",
+            rooms.ping.as_secs(),
+            rooms.timeout.as_secs()
+        );
+        report.error(path, what, "let timeout be twice ping or more");
+    }
+    if rooms.capacity > 8 {
+        let what = format!("each browser sends its video {} times", rooms.capacity - 1);
+        report.warn(
+            "rooms.capacity",
+            what,
+            "keep it at 8 or less, or use a media server (SFU) for bigger rooms",
+        );
+    }
+}
+
+/// The first item that was there before.
+fn twice<T: Ord + Clone>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    let mut seen = BTreeSet::new();
+    items.find(|item| !seen.insert(item.clone()))
+}
+
+/// The first of these keys that the file has: it is the one to blame.
+fn written<'p, const N: usize>(report: &Report<'_>, paths: [&'p str; N]) -> &'p str {
+    paths.into_iter().find(|path| report.has(path)).unwrap_or_default()
+}
+
+/// Not reachable from the internet.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || (a == 100 && (64..128).contains(&b))
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}

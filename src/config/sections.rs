@@ -1,0 +1,224 @@
+//! The keys: one line each, in the order of `etc/ternd.full.toml`.
+
+use std::ops::RangeInclusive;
+
+use log::LevelFilter;
+use zeroize::Zeroizing;
+
+use super::reader::{Node, Read, Table};
+use super::values::{
+    count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
+    origin, port_range, private_file, rate, realm, secret, secret_file, small_count,
+};
+use super::{Config, Connections, Ice, Listen, Log, LogFormat, Relay, TlsFiles, check};
+use crate::auth::{self, Secret, StaticUser};
+use crate::{signal, turn};
+
+/// Bounds have bounds: memory is taken for some of them at the start.
+const MILLION: RangeInclusive<u64> = 1..=1_000_000;
+/// Below these one call's sound does not get through.
+const MIN_BYTES: u64 = 10_000;
+const MIN_PACKETS: u64 = 50;
+const DAY: u64 = 86_400;
+
+const LEVELS: &[(&str, LevelFilter)] = &[
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("trace", LevelFilter::Trace),
+];
+
+const FORMATS: &[(&str, LogFormat)] = &[
+    ("auto", LogFormat::Auto),
+    ("text", LogFormat::Text),
+    ("json", LogFormat::Json),
+    ("journal", LogFormat::Journal),
+];
+
+pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
+    root.optional("host", &mut config.host, host_name);
+    root.key("shards", &mut config.shards, count(0..=256));
+    root.section("listen", |t| listen(t, &mut config.listen));
+    root.section("tls", |t| tls(t, &mut config.tls));
+    root.section("auth", |t| auth(t, &mut config.auth));
+    root.section("relay", |t| relay(t, &mut config.relay, &mut config.turn));
+    root.section("peers", |t| peers(t, &mut config.turn));
+    root.section("limits", |t| limits(t, &mut config.turn.limits, &mut config.connections));
+    root.section("ice", |t| ice(t, &mut config.ice));
+    root.section("rooms", |t| rooms(t, &mut config.rooms));
+    root.section("log", |t| log(t, &mut config.log));
+}
+
+fn listen(t: &mut Table<'_>, listen: &mut Listen) {
+    t.key("udp", &mut listen.udp, listeners);
+    t.key("tcp", &mut listen.tcp, listeners);
+    t.key("tls", &mut listen.tls, listeners);
+    t.key("http", &mut listen.http, listeners);
+}
+
+fn tls(t: &mut Table<'_>, tls: &mut Option<TlsFiles>) {
+    let (mut certificate, mut key) = (None, None);
+    t.optional("certificate", &mut certificate, file);
+    t.optional("key", &mut key, private_file);
+    if let (Some((certificate, chain)), Some((key, secret))) = (certificate, key) {
+        if let (Some(chain), Some(secret)) = (chain, secret) {
+            check::pair(t.report, &chain, &secret);
+        }
+        *tls = Some(TlsFiles { certificate, key });
+    }
+}
+
+fn auth(t: &mut Table<'_>, auth: &mut auth::Settings) {
+    t.key("realm", &mut auth.realm, realm);
+    let (mut first, mut more) = (None, Vec::new());
+    t.optional("secret", &mut first, |n| secret(16)(n).map(|text| Secret::new("secret", text.as_bytes())));
+    t.key("secret-file", &mut first, |n| {
+        Ok(secret_file(n)?.map(|bytes| Secret { id: "secret-file".into(), bytes }))
+    });
+    t.key("secrets", &mut more, |n| list(named_secret)(&n.hidden()));
+    auth.secrets = first.into_iter().chain(more.into_iter().flatten()).collect();
+    t.section("users", |t| {
+        auth.users = t.each(|name, n| {
+            let password = secret(8)(n)?;
+            if name.is_empty() || name.len() > 508 {
+                return Err(n.hidden().error("not a user name", "name the user with 1 to 508 bytes"));
+            }
+            Ok(StaticUser { name: name.into(), password })
+        });
+    });
+    t.key("nonce-lifetime", &mut auth.nonce_lifetime, duration(60..=DAY));
+    t.key("strict-expiry", &mut auth.strict_expiry, flag);
+}
+
+/// `{ id = "2026", secret = "..." }` or `{ id = "2025", secret-file = "..." }`.
+fn named_secret(n: &Node<'_>) -> Read<Option<Secret>> {
+    let (mut id, mut bytes) = (None, None);
+    let mut fits = false;
+    n.fields(|t| {
+        t.optional("id", &mut id, name);
+        t.optional("secret", &mut bytes, |n| {
+            secret(16)(n).map(|text| Zeroizing::new(text.as_bytes().to_vec()))
+        });
+        t.key("secret-file", &mut bytes, secret_file);
+        fits = t.has("id") && (t.has("secret") != t.has("secret-file"));
+    })?;
+    if !fits {
+        let fix = "write { id = \"2026\", secret = \"...\" } or { id = \"2026\", secret-file = \"...\" }";
+        return Err(n.error("needs an id, and either secret or secret-file", fix));
+    }
+    Ok(id.zip(bytes).map(|(id, bytes)| Secret { id, bytes }))
+}
+
+fn relay(t: &mut Table<'_>, relay: &mut Relay, turn: &mut turn::Settings) {
+    t.key("addresses", &mut relay.addresses, list(ip_address));
+    t.key("external-ip", &mut relay.external_ips, list(external_ip));
+    t.key("ports", &mut relay.ports, port_range);
+    t.key("default-lifetime", &mut turn.default_lifetime, duration(60..=DAY));
+    t.key("max-lifetime", &mut turn.max_lifetime, duration(60..=DAY));
+}
+
+fn peers(t: &mut Table<'_>, turn: &mut turn::Settings) {
+    t.key("allow", &mut turn.allow_peers, list(network));
+    t.key("deny", &mut turn.deny_peers, list(network));
+}
+
+fn limits(t: &mut Table<'_>, limits: &mut turn::Limits, connections: &mut Connections) {
+    // Taken apart in full: a bound without a key does not compile.
+    let turn::Limits {
+        allocations,
+        allocations_per_user,
+        allocations_per_address,
+        permissions,
+        channels,
+        peer_connections,
+        allocation_rates,
+        user_rates,
+        unauthenticated_answers,
+    } = limits;
+    t.key("allocations", allocations, count(MILLION));
+    t.key("allocations-per-user", allocations_per_user, count(MILLION));
+    t.key("allocations-per-address", allocations_per_address, count(MILLION));
+    t.key("permissions", permissions, count(1..=65_536));
+    // 0x4000 to 0x4FFF are the numbers a channel can have (RFC 8656 section 12).
+    t.key("channels", channels, count(1..=4096));
+    t.key("peer-connections", peer_connections, count(1..=65_536));
+    t.key("allocation-bytes-per-second", &mut allocation_rates.bytes, rate(MIN_BYTES));
+    t.key("allocation-packets-per-second", &mut allocation_rates.packets, rate(MIN_PACKETS));
+    t.key("user-bytes-per-second", &mut user_rates.bytes, rate(MIN_BYTES));
+    t.key("user-packets-per-second", &mut user_rates.packets, rate(MIN_PACKETS));
+    t.key("unauthenticated-answers", unauthenticated_answers, small_count(0..=1_000_000));
+    let Connections { total, per_address, handshake_timeout } = connections;
+    t.key("connections", total, count(MILLION));
+    t.key("connections-per-address", per_address, count(MILLION));
+    t.key("handshake-timeout", handshake_timeout, duration(1..=300));
+}
+
+fn ice(t: &mut Table<'_>, ice: &mut Ice) {
+    t.key("ttl", &mut ice.ttl, duration(1..=365 * DAY));
+    t.key("min-ttl", &mut ice.min_ttl, duration(1..=365 * DAY));
+    t.key("max-ttl", &mut ice.max_ttl, duration(1..=365 * DAY));
+    let (mut here, mut in_file) = (Vec::new(), Vec::new());
+    t.key("api-keys", &mut here, |n| list(secret(16))(&n.hidden()));
+    t.key("api-keys-file", &mut in_file, key_file);
+    let here = here.into_iter().zip(1..).map(|(key, n)| Secret::new(format!("api-keys {n}"), key.as_bytes()));
+    ice.api_keys = here.chain(in_file).collect();
+    t.key("demo", &mut ice.demo, flag);
+    t.key("origins", &mut ice.origins, list(origin));
+}
+
+/// One key per line; empty lines and those that begin with # don't count.
+fn key_file(n: &Node<'_>) -> Read<Vec<Secret>> {
+    let Some(bytes) = private_file(n)?.1 else { return Ok(Vec::new()) };
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| n.error("the file is not text", "write one key per line"))?;
+    let lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, l)| !l.is_empty() && !l.starts_with('#'));
+    let keys: Vec<_> = lines.map(|(i, line)| Secret::new(format!("api-keys-file line {i}"), line)).collect();
+    if keys.is_empty() {
+        return Err(n.error("there is no key in the file", "write one key per line"));
+    }
+    if let Some(short) = keys.iter().find(|key| key.bytes.len() < 16) {
+        n.warn(format!("{} is short enough to be guessed", short.id), "make one with `openssl rand -hex 20`");
+    }
+    Ok(keys)
+}
+
+fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings) {
+    // The server's name is no setting.
+    let signal::Settings {
+        server: _,
+        hello_timeout,
+        ping,
+        timeout,
+        max_bytes,
+        connections,
+        connections_per_address,
+        rooms,
+        capacity,
+        room_chars,
+        name_chars,
+        candidates,
+        messages_per_second,
+        burst,
+        malformed,
+    } = rooms;
+    t.key("capacity", capacity, count(2..=1000));
+    t.key("rooms", rooms, count(MILLION));
+    t.key("connections", connections, count(MILLION));
+    t.key("connections-per-address", connections_per_address, count(MILLION));
+    t.key("max-bytes", max_bytes, count(4096..=1_048_576));
+    t.key("candidates", candidates, count(1..=1024));
+    t.key("room-chars", room_chars, count(1..=256));
+    t.key("name-chars", name_chars, count(1..=256));
+    t.key("messages-per-second", messages_per_second, small_count(1..=100_000));
+    t.key("burst", burst, small_count(1..=100_000));
+    t.key("malformed", malformed, small_count(1..=1000));
+    t.key("hello-timeout", hello_timeout, duration(1..=60));
+    t.key("ping", ping, duration(1..=3600));
+    t.key("timeout", timeout, duration(1..=7200));
+}
+
+fn log(t: &mut Table<'_>, log: &mut Log) {
+    t.key("level", &mut log.level, one_of(LEVELS));
+    t.key("format", &mut log.format, one_of(FORMATS));
+}
