@@ -49,14 +49,24 @@ fn a_user_without_a_time_stamp_is_refused() {
 }
 
 #[test]
-fn a_peer_that_is_not_opened_is_forbidden() {
+fn peers_that_are_not_opened_stay_closed() {
     let setup = Setup::new().replace(r#"allow = ["127.0.0.0/8", "::1"]"#, "allow = []");
     let mut daemon = setup.start();
     let mut client = Client::udp(daemon.turn());
     client.allocate(&Login::new(SECRET, format!("{}:alice", unix_now() + 600))).unwrap();
-    for peer in ["127.0.0.1:53", "169.254.169.254:80", "10.0.0.1:22"] {
+    for peer in ["127.0.0.2:53", "169.254.169.254:80", "10.0.0.1:22", "0.0.0.0:1", "224.0.0.1:1"] {
         assert_eq!(client.permit(peer.parse().unwrap()), Err(Refused(403)), "{peer}");
     }
+    daemon.logged(&["10.0.0.1", "peers.allow"]);
+
+    // The server's own address can be named, since other clients' relayed addresses have it. Its other ports are shut.
+    let service = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let _ = client.permit(service.local_addr().unwrap());
+    client.send_to(service.local_addr().unwrap(), b"?");
+    client.binding(); // it was handled
+    service.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let nothing = service.recv_from(&mut [0; 16]).unwrap_err();
+    assert!(matches!(nothing.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{nothing}");
     daemon.still_answers();
 }
 

@@ -223,6 +223,13 @@ impl Client {
         self.exchange(METHOD_CREATE_PERMISSION, vec![Box::new(peer)]).map(drop)
     }
 
+    /// A Send indication.
+    pub fn send_to(&mut self, peer: SocketAddr, data: &[u8]) {
+        let peer = PeerAddress { ip: peer.ip(), port: peer.port() };
+        let kind = MessageType::new(METHOD_SEND, CLASS_INDICATION);
+        self.send(&build(kind, vec![Box::new(peer), Box::new(Data(data.to_vec()))]).raw);
+    }
+
     /// Relays a datagram to a peer of ours, and its answer back.
     pub fn relay_both_ways(&mut self, relayed: SocketAddr) {
         let peer = UdpSocket::bind((loopback(relayed.is_ipv6()), 0)).unwrap();
@@ -230,10 +237,7 @@ impl Client {
         let at = peer.local_addr().unwrap();
         self.permit(at).unwrap();
 
-        let send = MessageType::new(METHOD_SEND, CLASS_INDICATION);
-        let ping = Data(b"to the peer".to_vec());
-        let to = PeerAddress { ip: at.ip(), port: at.port() };
-        self.send(&build(send, vec![Box::new(to), Box::new(ping)]).raw);
+        self.send_to(at, b"to the peer");
         let mut buffer = [0; 64];
         let (n, from) = peer.recv_from(&mut buffer).expect("the datagram reaches the peer");
         assert_eq!((&buffer[..n], from), (b"to the peer".as_slice(), relayed));

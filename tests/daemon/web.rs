@@ -114,14 +114,16 @@ fn an_api_key_gets_ice_servers_that_work() {
 #[test]
 fn nobody_else_gets_ice_servers() {
     let daemon = Daemon::start();
+    let elsewhere = || ("Origin", "https://elsewhere.example".to_owned());
     let refusals = [
-        vec![],
-        vec![("Authorization", "Bearer another-key-than-theirs".to_owned())],
-        vec![("Origin", "https://elsewhere.example".to_owned()), ("Sec-Fetch-Site", "cross-site".into())],
+        (401, vec![]),
+        (401, vec![("Authorization", "Bearer another-key-than-theirs".to_owned())]),
+        (403, vec![elsewhere()]),
+        (403, vec![elsewhere(), ("Sec-Fetch-Site", "cross-site".into())]),
     ];
-    for headers in refusals {
+    for (status, headers) in refusals {
         let answer = get_with(daemon.https(), "/v1/ice", &headers);
-        assert_eq!(answer.status, 401, "{headers:?}: {answer:?}");
+        assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
         let body = answer.json();
         assert!(body["error"].is_string() && body["message"].is_string(), "{body}");
         assert!(!answer.body.contains("credential\":"), "{body}");
