@@ -1,5 +1,6 @@
 //! The keys: one line each, in the order of `etc/ternd.full.toml`.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use log::LevelFilter;
@@ -8,11 +9,9 @@ use zeroize::Zeroizing;
 use super::reader::{Node, Read, Table};
 use super::values::{
     count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
-    origin, port_range, private_file, rate, realm, secret, secret_file, small_count,
+    origin, port, port_range, private_file, rate, realm, secret, secret_file, small_count,
 };
 use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
-use std::net::IpAddr;
-
 use crate::auth::{self, Secret, StaticUser};
 use crate::{ice, signal, turn};
 
