@@ -64,7 +64,12 @@ fn issue(args: &CredentialsArgs, config: &Config, now: Now) -> ExitCode {
 }
 
 /// What is printed: all that `/v1/ice` would say, and a command to try it with.
-pub(super) fn document(config: &Config, host: &Host, ttl: Duration, credential: Credential) -> serde_json::Value {
+pub(super) fn document(
+    config: &Config,
+    host: &Host,
+    ttl: Duration,
+    credential: Credential,
+) -> serde_json::Value {
     let try_line = try_line(config, host, &credential);
     let issued = config.ice().describe(host, None, credential, ttl);
     // Text and numbers only: there is nothing in it that JSON lacks.
@@ -73,7 +78,8 @@ pub(super) fn document(config: &Config, host: &Host, ttl: Duration, credential: 
     document
 }
 
-/// Two clients of this server send each other 100 messages (-y) by one port each (-c).
+/// Two clients of this server send each other 100 messages (-y) by one port each (-c), in Send indications (-s): the
+/// tool's channel numbers are those of RFC 5766, which a server of RFC 8656 refuses.
 fn try_line(config: &Config, host: &Host, credential: &Credential) -> String {
     let port = |listeners: &[SocketAddr]| listeners.first().map(SocketAddr::port);
     let listen = &config.listen;
@@ -85,7 +91,7 @@ fn try_line(config: &Config, host: &Host, credential: &Credential) -> String {
     let host = host.to_string();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let [user, password] = [&credential.username, &credential.password].map(|text| quoted(text));
-    format!("turnutils_uclient {flags}-u {user} -w {password} -p {port} -y -c -m 2 -n 100 {}", quoted(host))
+    format!("turnutils_uclient {flags}-u {user} -w {password} -p {port} -y -c -s -m 2 -n 100 {}", quoted(host))
 }
 
 /// For a shell.

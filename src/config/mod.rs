@@ -57,6 +57,8 @@ pub struct Config {
     /// Lifetimes, peers and bounds of the relay. Its addresses are empty: `ops` fills them in, from
     /// [`Relay::addresses`] or the interfaces of the machine, each with [`Relay::announced`].
     pub turn: turn::Settings,
+    /// Whether clients can learn how their NAT behaves.
+    pub nat_discovery: NatDiscovery,
     /// Bounds on streams: TCP and TLS, whoever speaks over them.
     pub connections: Connections,
     /// The endpoint that issues `iceServers`.
@@ -98,6 +100,15 @@ pub struct Relay {
     pub external_ips: Vec<ExternalIp>,
     /// UDP ports to relay from.
     pub ports: RangeInclusive<u16>,
+}
+
+/// What RFC 5780 needs: a second address and a second port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatDiscovery {
+    /// Two addresses of this machine. `None`: off.
+    pub addresses: Option<[IpAddr; 2]>,
+    /// The port beside the first one of [`Listen::udp`].
+    pub port: u16,
 }
 
 /// One line of a 1:1 NAT's table.
@@ -167,6 +178,7 @@ impl Default for Config {
             auth: auth::Settings::default(),
             relay: Relay { addresses: Vec::new(), external_ips: Vec::new(), ports: 49_152..=65_535 },
             turn: turn::Settings::default(),
+            nat_discovery: NatDiscovery { addresses: None, port: 3479 },
             connections: Connections {
                 total: 10_000,
                 per_address: 500,

@@ -1,7 +1,6 @@
 //! Bounds on what one address, and all of them together, may take.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -58,7 +58,8 @@ fn run(config: Config) -> Result<(), StartError> {
     let admission = Admission::new(StreamLimits { total: streams.total, per_address: streams.per_address });
 
     let relay = Relay::start(&setup.net(), Arc::new(setup.turn()), setup.auth.clone(), admission, clock)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("ternd-http").build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("ternd-http").build()?;
     let result = runtime.block_on(async {
         let handoff = relay.handoff();
         let turn: http::TurnSink = Arc::new(move |socket, tls, early| handoff.adopt(socket, tls, early));

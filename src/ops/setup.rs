@@ -54,8 +54,17 @@ impl Setup {
     }
 
     pub(super) fn net(&self) -> net::Settings {
+        let mut udp = self.config.listen.udp.clone();
+        if let Some(turn::NatDiscovery { addresses, ports }) = self.nat_discovery() {
+            let corners = addresses.into_iter().flat_map(|ip| ports.map(|port| SocketAddr::new(ip, port)));
+            for corner in corners.collect::<Vec<_>>() {
+                if !udp.iter().any(|listener| covers(*listener, corner)) {
+                    udp.push(corner);
+                }
+            }
+        }
         net::Settings {
-            udp: self.config.listen.udp.clone(),
+            udp,
             tcp: self.config.listen.tcp.clone(),
             relay_ports: self.config.relay.ports.clone(),
             shards: self.config.shards,
@@ -68,8 +77,16 @@ impl Setup {
         turn::Settings {
             relay_addresses: self.relay_addresses.clone(),
             own_addresses: self.interfaces.clone(),
+            nat_discovery: self.nat_discovery(),
             ..self.config.turn.clone()
         }
+    }
+
+    /// The second address needs a first port.
+    fn nat_discovery(&self) -> Option<turn::NatDiscovery> {
+        let first = self.config.listen.udp.first()?.port();
+        let addresses = self.config.nat_discovery.addresses?;
+        Some(turn::NatDiscovery { addresses, ports: [first, self.config.nat_discovery.port] })
     }
 
     pub(super) fn http(&self) -> http::Settings {
@@ -123,6 +140,12 @@ impl Setup {
         names.dedup();
         names
     }
+}
+
+/// Does a listener get what is sent to this address?
+fn covers(listener: SocketAddr, addr: SocketAddr) -> bool {
+    let wildcard = listener.ip().is_unspecified() && listener.is_ipv4() == addr.is_ipv4();
+    listener.port() == addr.port() && (wildcard || listener.ip() == addr.ip())
 }
 
 /// A wildcard of a family that this machine does not have is left out: the defaults name both.
