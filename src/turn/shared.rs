@@ -186,7 +186,7 @@ impl Drop for Ticket {
 }
 
 /// What counts as one client address: an IPv4 address, or an IPv6 /64.
-pub(super) fn network_of(ip: IpAddr) -> IpAddr {
+pub fn network_of(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => IpAddr::from((u128::from(v6) & !u128::from(u64::MAX)).to_be_bytes()),
