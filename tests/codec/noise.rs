@@ -44,7 +44,7 @@ fn read_and_print(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(any::cases(2_000))]
+    #![proptest_config(any::cases(1_000))]
 
     #[test]
     fn random_bytes(bytes in vec(any::<u8>(), 0..200)) {

@@ -114,7 +114,7 @@ fn compare(bytes: &[u8]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(any::cases(2_000))]
+    #![proptest_config(any::cases(1_000))]
 
     #[test]
     fn the_same_messages_with_the_same_attributes(bytes in any::message()) {
