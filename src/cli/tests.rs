@@ -1,3 +1,5 @@
+//! The command line: what it takes, what it prints.
+
 use std::net::Ipv4Addr;
 
 use base64::Engine;
