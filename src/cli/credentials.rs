@@ -90,7 +90,10 @@ fn try_line(config: &Config, host: &Host, credential: &Credential) -> String {
     let host = host.to_string();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let [user, password] = [&credential.username, &credential.password].map(|text| quoted(text));
-    format!("turnutils_uclient {flags}-u {user} -w {password} -p {port} -y -c -m 2 -n 100 {}", quoted(host))
+    format!(
+        "turnutils_uclient {flags}-u {user} -w {password} -p {port} -y -c -s -m 2 -n 100 {}",
+        quoted(host)
+    )
 }
 
 /// For a shell.

@@ -97,7 +97,7 @@ fn credentials_are_the_hmac_of_the_name() {
     assert_eq!(
         json["try"],
         format!(
-            r"turnutils_uclient -u '1795347722:it'\''s me' -w {password} -p 3478 -y -c -m 2 -n 100 turn.example.org"
+            r"turnutils_uclient -u '1795347722:it'\''s me' -w {password} -p 3478 -y -c -s -m 2 -n 100 turn.example.org"
         )
     );
 }
