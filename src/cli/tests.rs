@@ -109,7 +109,7 @@ fn credentials_name_only_what_is_open() {
     config.listen.tcp.clear();
     config.listen.tls = vec![(Ipv4Addr::UNSPECIFIED, 443).into()];
     let json = issued(&config, "2001:db8::1");
-    assert_eq!(json["iceServers"][1]["urls"], serde_json::json!(["turns:[2001:db8::1]:443?transport=tcp"]));
+    assert_eq!(json["iceServers"][0]["urls"], serde_json::json!(["turns:[2001:db8::1]:443?transport=tcp"]));
     assert!(json["try"].as_str().unwrap().contains("-t -S -u"));
 }
 
