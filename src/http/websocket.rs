@@ -192,6 +192,8 @@ impl Link<'_> {
                 Some(Ok(Message::Text(text))) => {
                     let mut issuer = Issuer { shared, host };
                     shared.hub.act(shared, |rooms, now| rooms.received(now, id, text.as_str(), &mut issuer));
+                    // The receivers' writers come first: a burst of one must not look like slowness of another.
+                    tokio::task::yield_now().await;
                     continue;
                 }
                 Some(Ok(Message::Binary(_))) => {
