@@ -129,6 +129,8 @@ impl Server {
     /// A request that needs a credential: authentication, unknown attributes, then the method's own steps
     /// (RFC 8489 section 6.3, RFC 8656 section 5).
     fn request(&mut self, now: Now, request: &Request<'_>) {
+        // A request that comes before the timers were looked at must not find, or even refresh, what is over.
+        self.handle_timeout(now);
         let slot = self.slot_of(&request.flow);
         let client = request.flow.client.0;
         let identity = match slot {
