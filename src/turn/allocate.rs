@@ -32,7 +32,6 @@ pub(super) struct Pending {
     port: PortChoice,
     /// Families still to hear of.
     waiting: Vec<Family>,
-    failed: Option<(Family, BindError)>,
 }
 
 /// What a valid request asks for.
@@ -55,7 +54,7 @@ impl Server {
         if let Some(slot) = self.slot_of(&request.flow) {
             return match self.allocations.get(slot) {
                 Some(a) if a.transaction == request.message.transaction_id() => {
-                    Ok((!self.pending.contains_key(&slot)).then(|| self.allocated(now, request, slot, None)))
+                    Ok((!self.pending.contains_key(&slot)).then(|| self.allocated(now, request, slot)))
                 }
                 _ => Err(Rejection::AllocationMismatch("this 5-tuple has an allocation already")),
             };
@@ -94,7 +93,6 @@ impl Server {
                 lifetime: wish.lifetime,
                 port: wish.port,
                 waiting: wish.families,
-                failed: None,
             },
         );
         Ok(None)
@@ -202,7 +200,7 @@ impl Server {
                 *allocation.relay_mut(family) = Some(Relay { id: relay, announced, local, expires });
                 self.shared.set_relay_port(local, true);
             }
-            Err(error) => pending.failed = Some((family, error)),
+            Err(error) => allocation.failed = Some((family, error)),
         }
         if !pending.waiting.is_empty() {
             return;
@@ -220,7 +218,7 @@ impl Server {
         let request = Request { message, flow: pending.flow, identity: Some(&identity) };
 
         let Some(first) = allocation.relays().next().copied() else {
-            let rejection = match pending.failed {
+            let rejection = match allocation.failed {
                 Some((_, BindError::FamilyNotSupported)) | None => Rejection::AddressFamilyNotSupported,
                 Some((_, error)) => Rejection::NoRelay(error),
             };
@@ -244,18 +242,12 @@ impl Server {
         self.counters.allocations += 1;
         self.outputs.push_back(Output::Event(event));
         self.schedule(slot);
-        let answer = self.allocated(now, &request, slot, pending.failed);
+        let answer = self.allocated(now, &request, slot);
         self.send(request.flow, answer);
     }
 
     /// The success response for an allocation that exists.
-    fn allocated(
-        &self,
-        now: Now,
-        request: &Request<'_>,
-        slot: usize,
-        failed: Option<(Family, BindError)>,
-    ) -> Vec<u8> {
+    fn allocated(&self, now: Now, request: &Request<'_>, slot: usize) -> Vec<u8> {
         let allocation = &self.allocations[slot];
         let mut builder = request.success();
         for relay in allocation.relays() {
@@ -268,7 +260,7 @@ impl Server {
         if let Some(token) = allocation.reservation {
             builder = builder.raw(AttributeType::RESERVATION_TOKEN, &token);
         }
-        if let Some((family, error)) = failed {
+        if let Some((family, error)) = allocation.failed {
             builder = builder.address_error_code(
                 family,
                 match error {

@@ -270,10 +270,13 @@ fn half_of_a_dual_allocation_is_better_than_none() {
     let mut world = World::with(only_v4, auth_settings());
     let mut alice = Client::alice("192.0.2.7:4000");
     let request = alice.allocate_request().raw(AttributeType::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]);
-    let answer = alice.allocate_with(&mut world, request);
+    alice.challenge(&mut world);
+    let bytes = alice.sign(request);
+    let answer = world.ask(alice.flow, &bytes).unwrap();
     assert_eq!(answer.relayed(), [addr("198.51.100.1:50000")]);
     assert!(matches!(
         answer.get(AttributeType::ADDRESS_ERROR_CODE),
         Some(Attribute::AddressErrorCode { family: Some(ternd::stun::Family::V6), code: 440, reason: "" })
     ));
+    assert_eq!(world.ask(alice.flow, &bytes), Some(answer), "a retransmission is told the same");
 }
