@@ -200,6 +200,8 @@ impl Server {
                 *allocation.relay_mut(family) = Some(Relay { id: relay, announced, local, expires });
                 self.shared.set_relay_port(local, true);
             }
+            // If nothing comes of both families, that one of them is full says more than that the other is not there.
+            Err(BindError::FamilyNotSupported) if allocation.failed.is_some() => {}
             Err(error) => allocation.failed = Some((family, error)),
         }
         if !pending.waiting.is_empty() {

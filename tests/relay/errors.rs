@@ -1,9 +1,9 @@
 //! Each way to be refused, with its code, and that it leaves nothing behind.
 
 use ternd::stun::{Attribute, AttributeType as T, Builder, Class, Method, TransactionId};
-use ternd::turn::{BindError, Verdict};
+use ternd::turn::{BindError, Output, Verdict};
 
-use crate::world::{Client, World, addr, auth_settings, settings};
+use crate::world::{Answer, Client, World, addr, auth_settings, settings};
 
 /// What an Allocate with these attributes is answered with.
 fn allocate(world: &mut World, change: impl FnOnce(Builder) -> Builder) -> u16 {
@@ -79,6 +79,28 @@ fn no_free_port_is_508_and_gives_the_quota_back() {
     assert_eq!(allocate(&mut world, |b| b.raw(T::REQUESTED_TRANSPORT, UDP)), 508);
     world.bind_error = None;
     assert_eq!(allocate(&mut world, |b| b.raw(T::REQUESTED_TRANSPORT, UDP)), 0);
+}
+
+#[test]
+fn both_families_asked_for_and_none_to_be_had_is_508() {
+    let mut only_v4 = settings();
+    only_v4.relay_addresses.truncate(1);
+    let mut world = World::with(only_v4, auth_settings());
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.challenge(&mut world);
+    let request = alice.allocate_request().raw(T::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]);
+    let bytes = alice.sign(request);
+    // IPv4 is full and IPv6 is not there: RFC 8656 section 7.2, step 9.
+    assert_eq!(world.server.handle_client(world.now, alice.flow, &bytes), Verdict::Nothing);
+    for error in [BindError::NoPort, BindError::FamilyNotSupported] {
+        match world.server.poll_output() {
+            Some(Output::BindRelay { relay, .. }) => world.server.relay_bound(world.now, relay, Err(error)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let [(_, bytes)] = world.drive().try_into().expect("one answer");
+    assert_eq!(Answer(bytes).code(), 508);
+    world.assert_empty();
 }
 
 #[test]
