@@ -32,6 +32,8 @@ pub(super) struct Pending {
     port: PortChoice,
     /// Families still to hear of.
     waiting: Vec<Family>,
+    /// The client has gone meanwhile.
+    abandoned: bool,
 }
 
 /// What a valid request asks for.
@@ -93,6 +95,7 @@ impl Server {
                 lifetime: wish.lifetime,
                 port: wish.port,
                 waiting: wish.families,
+                abandoned: false,
             },
         );
         Ok(None)
@@ -194,9 +197,11 @@ impl Server {
         };
         pending.waiting.retain(|f| *f != family);
         match result {
+            Ok(_) if pending.abandoned => self.outputs.push_back(Output::CloseRelay { relay }),
             Ok(local) => {
                 let announced = RelayAddr(self.addresses.announced(local));
-                let expires = now.instant + pending.lifetime;
+                // Its life begins when the client is told.
+                let expires = now.instant;
                 *allocation.relay_mut(family) = Some(Relay { id: relay, announced, local, expires });
                 self.shared.set_relay_port(local, true);
             }
@@ -207,9 +212,23 @@ impl Server {
         if !pending.waiting.is_empty() {
             return;
         }
-        if let Some(pending) = self.pending.remove(&slot) {
-            self.answer_pending(now, slot, &pending);
+        match self.pending.remove(&slot) {
+            Some(pending) if pending.abandoned => drop(self.allocations.remove(slot)),
+            Some(pending) => self.answer_pending(now, slot, &pending),
+            None => {}
         }
+    }
+
+    /// The client has gone before its allocation was made; returns whether it was so. The slot stays taken until all
+    /// sockets have been heard of: nobody else may get their ids meanwhile.
+    pub(super) fn abandon(&mut self, now: Now, slot: usize) -> bool {
+        let Some(pending) = self.pending.get_mut(&slot) else { return false };
+        pending.abandoned = true;
+        self.by_flow.remove(&pending.flow);
+        for family in [Family::V4, Family::V6] {
+            self.close_relay(now, slot, family);
+        }
+        true
     }
 
     /// All sockets have been heard of: success with what there is, or failure with nothing left behind.
@@ -229,6 +248,8 @@ impl Server {
             self.reject(now, &request, rejection);
             return;
         };
+        let expires = now.instant + pending.lifetime;
+        allocation.relays_mut().for_each(|r| r.expires = expires);
         if pending.port == PortChoice::EvenPair {
             let next = SocketAddr::new(first.local.ip(), first.local.port() | 1);
             let token: ReservationToken = self.random.next();

@@ -230,7 +230,9 @@ impl Server {
 
     /// The stream of a client has ended: its allocation ends with it.
     pub fn client_gone(&mut self, now: Now, flow: FiveTuple) {
-        if let Some(slot) = self.slot_of(&flow) {
+        if let Some(slot) = self.slot_of(&flow)
+            && !self.abandon(now, slot)
+        {
             self.end(now, slot, EndReason::ClientGone);
         }
     }
@@ -314,7 +316,6 @@ impl Server {
         }
         let allocation = self.allocations.remove(slot);
         self.by_flow.remove(&allocation.flow);
-        self.pending.remove(&slot);
         self.outputs.push_back(Output::Event(Event::AllocationEnded {
             flow: allocation.flow,
             user: allocation.owner.user.clone(),

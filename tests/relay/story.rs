@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ternd::auth::Secret;
 use ternd::stun::{Attribute, AttributeType, Builder, ChannelNumber, Class, Method, TransactionId};
-use ternd::turn::{EndReason, Event, Framing, Rejection, Traffic, Verdict};
+use ternd::turn::{EndReason, Event, Framing, Output, Rejection, Traffic, Verdict};
 
 use crate::world::{Client, World, addr, assert_relayed, assert_to_client, auth_settings, peer, settings};
 
@@ -180,6 +180,39 @@ fn the_allocation_ends_with_its_connection() {
         world.events.last(),
         Some(Event::AllocationEnded { reason: EndReason::ClientGone, .. })
     ));
+}
+
+#[test]
+fn a_client_that_goes_while_its_sockets_are_bound_leaves_nothing_behind() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.flow.transport = ternd::turn::Transport::Tcp;
+    alice.challenge(&mut world);
+    let both = alice.allocate_request().raw(AttributeType::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]);
+    let bytes = alice.sign(both);
+    assert_eq!(world.server.handle_client(world.now, alice.flow, &bytes), Verdict::Nothing);
+    let (Some(Output::BindRelay { relay: v4, .. }), Some(Output::BindRelay { relay: v6, .. })) =
+        (world.server.poll_output(), world.server.poll_output())
+    else {
+        panic!("both families are bound")
+    };
+    world.server.relay_bound(world.now, v4, Ok(addr("198.51.100.1:50000")));
+    world.server.client_gone(world.now, alice.flow);
+    assert_eq!(world.server.poll_output(), Some(Output::CloseRelay { relay: v4 }));
+
+    // It comes back before the second socket is bound: that one's id is still taken.
+    let again = alice.allocate_request();
+    let bytes = alice.sign(again);
+    assert_eq!(world.server.handle_client(world.now, alice.flow, &bytes), Verdict::Nothing);
+    let Some(Output::BindRelay { relay, .. }) = world.server.poll_output() else { panic!("bound anew") };
+    assert!(relay != v4 && relay != v6);
+    world.server.relay_bound(world.now, v6, Ok(addr("[2001:db8::1]:50000")));
+    assert_eq!(world.server.poll_output(), Some(Output::CloseRelay { relay: v6 }));
+    world.server.relay_bound(world.now, relay, Ok(addr("198.51.100.1:50000")));
+    world.sockets.insert(relay, addr("198.51.100.1:50000"));
+    assert_eq!(world.drive().len(), 1, "the answer");
+    assert_eq!(alice.refresh(&mut world, Some(0)).code(), 0);
+    world.assert_empty();
 }
 
 #[test]
