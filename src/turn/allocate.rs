@@ -203,7 +203,7 @@ impl Server {
                 // Its life begins when the client is told.
                 let expires = now.instant;
                 *allocation.relay_mut(family) = Some(Relay { id: relay, announced, local, expires });
-                self.shared.set_relay_port(local, true);
+                self.shared.set_relay_port(allocation.transport, local, true);
             }
             // If nothing comes of both families, that one of them is full says more than that the other is not there.
             Err(BindError::FamilyNotSupported) if allocation.failed.is_some() => {}

@@ -74,7 +74,7 @@ impl Server {
             self.counters.no_permission += 1;
             return Verdict::Nothing;
         };
-        if !self.is_port_open(access, peer) {
+        if !self.is_port_open(access, RelayTransport::Udp, peer) {
             self.counters.no_permission += 1;
             return Verdict::Nothing;
         }
@@ -111,7 +111,7 @@ impl Server {
             return Verdict::Nothing;
         }
         let access = allocation.peers.permission(from.0.ip(), now.instant);
-        if !access.is_some_and(|access| self.is_port_open(access, from)) {
+        if !access.is_some_and(|access| self.is_port_open(access, RelayTransport::Udp, from)) {
             self.counters.no_permission += 1;
             return Verdict::Nothing;
         }
@@ -160,11 +160,12 @@ impl Server {
         self.send(flow, bytes);
     }
 
-    /// On this server's own relay addresses, only the ports of live allocations are open.
-    pub(super) fn is_port_open(&self, access: Access, peer: PeerAddr) -> bool {
+    /// On this server's own relay addresses, only the ports of live allocations are open. A UDP port and the TCP port
+    /// of the same number are two.
+    pub(super) fn is_port_open(&self, access: Access, transport: RelayTransport, peer: PeerAddr) -> bool {
         match access {
             Access::Open => true,
-            Access::RelayPortsOnly => self.shared.is_relay_port(self.addresses.local(peer.0)),
+            Access::RelayPortsOnly => self.shared.is_relay_port(transport, self.addresses.local(peer.0)),
         }
     }
 }

@@ -302,7 +302,7 @@ impl Server {
         let allocation = &mut self.allocations[slot];
         if let Some(relay) = allocation.relay_mut(family).take() {
             allocation.peers.forget(family, now.instant);
-            self.shared.set_relay_port(relay.local, false);
+            self.shared.set_relay_port(allocation.transport, relay.local, false);
             self.outputs.push_back(Output::CloseRelay { relay: relay.id });
         }
     }

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::meter::Meter;
-use super::{Limits, Settings};
+use super::{Limits, RelayTransport, Settings};
 use crate::time::Instant;
 
 /// Shared by all shards of a server.
 #[derive(Debug)]
 pub struct Shared {
     shards: u8,
-    relay_ports: Vec<(IpAddr, PortSet)>,
+    /// Of each relay address: the live UDP ports, and the TCP ports.
+    relay_ports: Vec<(IpAddr, [PortSet; 2])>,
     quota: Mutex<Quota>,
     reservations: Mutex<HashMap<ReservationToken, Reservation>>,
 }
@@ -32,7 +33,7 @@ struct Reservation {
 impl Shared {
     /// Nothing in use yet. `shards` is how many servers will share this, numbered from 0.
     pub fn new(settings: &Settings, shards: u8) -> Arc<Self> {
-        let relay_ports = settings.relay_addresses.iter().map(|r| (r.local, PortSet::default())).collect();
+        let relay_ports = settings.relay_addresses.iter().map(|r| (r.local, Default::default())).collect();
         Arc::new(Self { shards, relay_ports, quota: Mutex::default(), reservations: Mutex::default() })
     }
 
@@ -41,18 +42,22 @@ impl Shared {
     }
 
     /// Does a live allocation of this server hold this local address?
-    pub(super) fn is_relay_port(&self, local: SocketAddr) -> bool {
-        self.ports(local.ip()).is_some_and(|set| set.contains(local.port()))
+    pub(super) fn is_relay_port(&self, transport: RelayTransport, local: SocketAddr) -> bool {
+        self.ports(transport, local.ip()).is_some_and(|set| set.contains(local.port()))
     }
 
-    pub(super) fn set_relay_port(&self, local: SocketAddr, live: bool) {
-        if let Some(set) = self.ports(local.ip()) {
+    pub(super) fn set_relay_port(&self, transport: RelayTransport, local: SocketAddr, live: bool) {
+        if let Some(set) = self.ports(transport, local.ip()) {
             set.set(local.port(), live);
         }
     }
 
-    fn ports(&self, ip: IpAddr) -> Option<&PortSet> {
-        self.relay_ports.iter().find(|(local, _)| *local == ip).map(|(_, set)| set)
+    fn ports(&self, transport: RelayTransport, ip: IpAddr) -> Option<&PortSet> {
+        let (_, [udp, tcp]) = self.relay_ports.iter().find(|(local, _)| *local == ip)?;
+        Some(match transport {
+            RelayTransport::Udp => udp,
+            RelayTransport::Tcp => tcp,
+        })
     }
 
     /// Keeps a port until `expires` for whoever shows `token`.

@@ -41,7 +41,7 @@ impl Server {
             _ => return Err(Rejection::BadRequest("XOR-PEER-ADDRESS is missing or has port 0")),
         };
         let access = self.check_peer(slot, peer)?;
-        if !self.is_port_open(access, peer) {
+        if !self.is_port_open(access, RelayTransport::Tcp, peer) {
             return Err(Rejection::Forbidden { peer, rule: Rule::OwnAddress });
         }
         let allocation = &self.allocations[slot];
@@ -82,7 +82,7 @@ impl Server {
         let peer = PeerAddr(self.addresses.announced(from));
         let allocation = self.allocations.get(relay.slot())?;
         let access = allocation.peers.permission(peer.0.ip(), now.instant);
-        if !access.is_some_and(|access| self.is_port_open(access, peer)) {
+        if !access.is_some_and(|access| self.is_port_open(access, RelayTransport::Tcp, peer)) {
             self.counters.no_permission += 1;
             return None;
         }

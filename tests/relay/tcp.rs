@@ -173,6 +173,29 @@ fn data_of_datagrams_has_no_way_through_a_tcp_allocation() {
 }
 
 #[test]
+fn a_udp_port_and_the_tcp_port_of_the_same_number_are_two() {
+    let mut world = World::new();
+    let mut tcp = tcp_client(&mut world, "192.0.2.7:4000");
+    let (mut alice, mut bob) = (Client::alice("192.0.2.7:4001"), Client::bob("192.0.2.8:4000"));
+    alice.allocate(&mut world);
+    let at_tcp = tcp.relayed.unwrap().to_string();
+    assert_eq!(alice.bind(&mut world, 0x4000, &at_tcp).code(), 403, "nothing relays UDP there");
+
+    // The driver finds the same number free for UDP.
+    world.next_port = tcp.relayed.unwrap().port();
+    bob.allocate(&mut world);
+    assert_eq!(bob.relayed, tcp.relayed);
+    assert_eq!(alice.bind(&mut world, 0x4000, &at_tcp).code(), 0);
+    tcp.refresh(&mut world, Some(0));
+    assert!(
+        matches!(alice.channel(&mut world, 0x4000, b"x"), Verdict::Relay { .. }),
+        "bob's port stays open"
+    );
+    bob.refresh(&mut world, Some(0));
+    assert_eq!(alice.channel(&mut world, 0x4000, b"x"), Verdict::Nothing);
+}
+
+#[test]
 fn peer_connections_are_capped_and_gone_ones_forgotten() {
     let mut settings = crate::world::settings();
     settings.limits.peer_connections = 2;
