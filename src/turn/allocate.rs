@@ -55,7 +55,10 @@ impl Server {
         // 2. The 5-tuple must be free. The same request once more gets the same answer.
         if let Some(slot) = self.slot_of(&request.flow) {
             return match self.allocations.get(slot) {
-                Some(a) if a.transaction == request.message.transaction_id() => {
+                Some(a)
+                    if a.transaction == request.message.transaction_id()
+                        && a.owner.username == identity.username =>
+                {
                     Ok((!self.pending.contains_key(&slot)).then(|| self.allocated(now, request, slot)))
                 }
                 _ => Err(Rejection::AllocationMismatch("this 5-tuple has an allocation already")),

@@ -207,6 +207,13 @@ fn nobody_touches_anothers_allocation() {
     assert_eq!(bob.bind(&mut world, 0x4000, "192.0.2.99:1").code(), 441);
     let request = bob.allocate_request();
     assert_eq!(bob.ask(&mut world, request).code(), 437);
+    bob.transactions = 0;
+    let replayed = bob.allocate_request();
+    assert_eq!(
+        bob.ask(&mut world, replayed).code(),
+        437,
+        "alice's transaction id makes it no retransmission"
+    );
 
     let mut stranger = Client::new("192.0.2.7:4000", "alice", "guessed");
     stranger.nonce = alice.nonce.clone();
