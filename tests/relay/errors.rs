@@ -229,6 +229,12 @@ fn permissions_all_or_none() {
     assert_eq!(alice.permit(&mut world, &[]).code(), 400);
     assert_eq!(alice.permit(&mut world, &["192.0.2.99:1", "[2001:db8:2::1]:1"]).code(), 443);
     assert_eq!(alice.permit(&mut world, &["192.0.2.99:1", "10.0.0.1:1"]).code(), 403);
+    assert_eq!(alice.permit(&mut world, &["10.0.0.1:1", "[2001:db8:2::1]:1"]).code(), 443, "443 before 403");
+    let request = alice
+        .request(Method::CREATE_PERMISSION)
+        .xor_address(T::XOR_PEER_ADDRESS, addr("10.0.0.1:1"))
+        .raw(T::XOR_PEER_ADDRESS, &[0, 1]);
+    assert_eq!(alice.ask(&mut world, request).code(), 400, "400 before both");
     let request = alice
         .request(Method::CREATE_PERMISSION)
         .xor_address(T::XOR_PEER_ADDRESS, addr("192.0.2.99:1"))
