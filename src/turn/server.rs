@@ -297,8 +297,9 @@ impl Server {
         }
     }
 
-    /// Closes one of an allocation's relays with the permissions and channels of its family.
+    /// Closes one of an allocation's relays with the permissions, channels and connections of its family.
     pub(super) fn close_relay(&mut self, now: Now, slot: usize, family: Family) {
+        self.close_connections(slot, family);
         let allocation = &mut self.allocations[slot];
         if let Some(relay) = allocation.relay_mut(family).take() {
             allocation.peers.forget(family, now.instant);
@@ -310,7 +311,6 @@ impl Server {
     /// Ends an allocation; nothing of it stays.
     pub(super) fn end(&mut self, now: Now, slot: usize, reason: EndReason) {
         let relay = self.allocations[slot].relays().next().map(|r| r.announced);
-        self.close_connections(slot);
         for family in [Family::V4, Family::V6] {
             self.close_relay(now, slot, family);
         }

@@ -19,7 +19,7 @@ use super::request::Request;
 use super::shared::Limit;
 use super::{ConnectionId, Output, PeerAddr, RelayId, RelayTransport, Server};
 use crate::auth::Identity;
-use crate::stun::{Attribute, AttributeType, Builder, Class, Message, Method};
+use crate::stun::{Attribute, AttributeType, Builder, Class, Family, Message, Method};
 use crate::time::Now;
 
 /// How long a peer may take to answer, and then the client to bind the connection (RFC 6062 sections 5.2 to 5.4).
@@ -182,8 +182,10 @@ impl Server {
         }
     }
 
-    pub(super) fn close_connections(&mut self, slot: usize) {
-        for connection in std::mem::take(&mut self.allocations[slot].connections) {
+    /// The connections of one family go with its relay.
+    pub(super) fn close_connections(&mut self, slot: usize, family: Family) {
+        let connections = &mut self.allocations[slot].connections;
+        for connection in connections.extract_if(.., |c| c.peer.family() == family) {
             self.by_connection.remove(&connection.id);
             self.outputs.push_back(Output::ClosePeer { connection: connection.id });
         }

@@ -173,6 +173,23 @@ fn data_of_datagrams_has_no_way_through_a_tcp_allocation() {
 }
 
 #[test]
+fn connections_end_with_the_relay_of_their_family() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.flow.transport = Transport::Tcp;
+    let request = alice.request(Method::ALLOCATE).raw(T::REQUESTED_TRANSPORT, &[6, 0, 0, 0]);
+    alice.allocate_with(&mut world, request.raw(T::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]));
+    let v4 = connect(&mut world, &mut alice, "192.0.2.99:80");
+    let v6 = connect(&mut world, &mut alice, "[2001:db8:2::99]:80");
+    let half = alice.request(Method::REFRESH).u32(T::LIFETIME, 0);
+    let answer = alice.ask(&mut world, half.raw(T::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0]));
+    assert_eq!(answer.code(), 0);
+    assert_eq!(world.streams, [Output::ClosePeer { connection: v6 }]);
+    assert_eq!(bind(&mut world, "192.0.2.7:4001", v6).1, 400);
+    assert_eq!(bind(&mut world, "192.0.2.7:4001", v4).1, 0);
+}
+
+#[test]
 fn a_udp_port_and_the_tcp_port_of_the_same_number_are_two() {
     let mut world = World::new();
     let mut tcp = tcp_client(&mut world, "192.0.2.7:4000");
