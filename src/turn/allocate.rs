@@ -41,6 +41,7 @@ struct Wish {
     transport: RelayTransport,
     families: Vec<Family>,
     port: PortChoice,
+    token: Option<ReservationToken>,
     lifetime: Duration,
 }
 
@@ -71,6 +72,9 @@ impl Server {
             .shared
             .admit(&identity.user, request.flow.client.0.ip(), &self.settings.limits)
             .map_err(Rejection::AllocationQuotaReached)?;
+        if let Some(token) = wish.token {
+            self.shared.redeem(token, now.instant).ok_or(Rejection::NoReservation)?;
+        }
 
         let slot = self.allocations.insert(Allocation::new(
             request.flow,
@@ -144,9 +148,10 @@ impl Server {
                     "RESERVATION-TOKEN does not go with EVEN-PORT or an address family",
                 ));
             }
-            let local = self.shared.redeem(*token, now.instant).ok_or(Rejection::NoReservation)?;
+            let local = self.shared.reserved(*token, now.instant).ok_or(Rejection::NoReservation)?;
             let families = vec![Family::of(&local.ip())];
-            return Ok(Wish { transport, families, port: PortChoice::Exactly(local), lifetime });
+            let port = PortChoice::Exactly(local);
+            return Ok(Wish { transport, families, port, token: Some(*token), lifetime });
         }
         // 6. One of the two family attributes.
         if requested.is_some() && additional.is_some() {
@@ -178,7 +183,7 @@ impl Server {
             Some(_) if reserve => PortChoice::EvenPair,
             Some(_) => PortChoice::Even,
         };
-        Ok(Wish { transport, families, port, lifetime })
+        Ok(Wish { transport, families, port, token: None, lifetime })
     }
 
     /// Seconds asked for, clamped: the default is the least, the maximum the most (RFC 8656 section 7.2).

@@ -67,6 +67,11 @@ impl Shared {
         reservations.insert(token, Reservation { local, expires });
     }
 
+    /// The port that a token stands for, while it lasts.
+    pub(super) fn reserved(&self, token: ReservationToken, now: Instant) -> Option<SocketAddr> {
+        lock(&self.reservations).get(&token).filter(|r| r.expires > now).map(|r| r.local)
+    }
+
     /// Takes a reservation: once, and only while it lasts.
     pub(super) fn redeem(&self, token: ReservationToken, now: Instant) -> Option<SocketAddr> {
         lock(&self.reservations).remove(&token).filter(|r| r.expires > now).map(|r| r.local)

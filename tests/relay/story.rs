@@ -250,6 +250,25 @@ fn an_even_port_and_the_one_after_it() {
 }
 
 #[test]
+fn a_token_is_not_used_up_by_an_allocate_that_is_refused() {
+    let mut limited = settings();
+    limited.limits.allocations_per_user = 1;
+    let mut world = World::with(limited, auth_settings());
+    let mut rtp = Client::alice("192.0.2.7:4000");
+    let request = rtp.allocate_request().raw(AttributeType::EVEN_PORT, &[0x80]);
+    let answer = rtp.allocate_with(&mut world, request);
+    let Some(Attribute::ReservationToken(token)) = answer.get(AttributeType::RESERVATION_TOKEN) else {
+        panic!("no token")
+    };
+    let mut rtcp = Client::alice("192.0.2.7:4001");
+    let request = rtcp.allocate_request().raw(AttributeType::RESERVATION_TOKEN, token);
+    assert_eq!(rtcp.ask(&mut world, request).code(), 486);
+    rtp.refresh(&mut world, Some(0));
+    let request = rtcp.allocate_request().raw(AttributeType::RESERVATION_TOKEN, token);
+    assert_eq!(rtcp.allocate_with(&mut world, request).relayed(), [addr("198.51.100.1:50001")]);
+}
+
+#[test]
 fn a_reservation_lasts_30_seconds() {
     let mut world = World::new();
     let mut rtp = Client::alice("192.0.2.7:4000");
