@@ -80,7 +80,7 @@ impl Server {
     /// A peer has connected to a TCP relay. `None`: close it, it may not.
     pub fn peer_accepted(&mut self, now: Now, relay: RelayId, from: SocketAddr) -> Option<ConnectionId> {
         let peer = PeerAddr(self.addresses.announced(from));
-        let allocation = self.allocations.get(relay.slot())?;
+        let allocation = self.allocation_at(now, relay)?;
         let access = allocation.peers.permission(peer.0.ip(), now.instant);
         if !access.is_some_and(|access| self.is_port_open(access, RelayTransport::Tcp, peer)) {
             self.counters.no_permission += 1;

@@ -173,6 +173,20 @@ fn data_of_datagrams_has_no_way_through_a_tcp_allocation() {
 }
 
 #[test]
+fn nobody_connects_to_a_relay_that_is_over() {
+    let mut world = World::new();
+    let mut alice = tcp_client(&mut world, "192.0.2.7:4000");
+    let relay = world.relay_of(&alice);
+    world.wait(599);
+    alice.permit(&mut world, &["192.0.2.99:0"]);
+    // The timer has not been looked at.
+    world.now = world.now.after(std::time::Duration::from_secs(1));
+    assert_eq!(world.server.peer_accepted(world.now, relay, addr("192.0.2.99:555")), None);
+    world.server.handle_peer_error(world.now, relay, addr("192.0.2.99:555"), (3, 3), 0);
+    assert_eq!(world.drive(), []);
+}
+
+#[test]
 fn connections_end_with_the_relay_of_their_family() {
     let mut world = World::new();
     let mut alice = Client::alice("192.0.2.7:4000");
