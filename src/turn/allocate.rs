@@ -67,7 +67,12 @@ impl Server {
         }
         let wish = self.read(now, request)?;
 
-        // 10. Quotas.
+        // 10. Quotas. A reservation outlives its allocation, so it is counted, too.
+        if wish.port == PortChoice::EvenPair {
+            self.shared
+                .may_reserve(&identity.user, &self.settings.limits, now.instant)
+                .map_err(Rejection::AllocationQuotaReached)?;
+        }
         let ticket = self
             .shared
             .admit(&identity.user, request.flow.client.0.ip(), &self.settings.limits)
@@ -262,7 +267,8 @@ impl Server {
             let next = SocketAddr::new(first.local.ip(), first.local.port() | 1);
             let token: ReservationToken = self.random.next();
             allocation.reservation = Some(token);
-            self.shared.reserve(token, next, now.instant, now.instant + RESERVATION_LIFETIME);
+            let expires = now.instant + RESERVATION_LIFETIME;
+            self.shared.reserve(token, &identity.user, next, now.instant, expires);
         }
         let event = Event::AllocationCreated {
             flow: allocation.flow,

@@ -24,8 +24,9 @@ pub struct Shared {
 pub(super) type ReservationToken = [u8; 8];
 
 /// A port kept for whoever shows its token.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Reservation {
+    user: Arc<str>,
     local: SocketAddr,
     expires: Instant,
 }
@@ -61,10 +62,25 @@ impl Shared {
     }
 
     /// Keeps a port until `expires` for whoever shows `token`.
-    pub(super) fn reserve(&self, token: ReservationToken, local: SocketAddr, now: Instant, expires: Instant) {
+    pub(super) fn reserve(
+        &self,
+        token: ReservationToken,
+        user: &Arc<str>,
+        local: SocketAddr,
+        now: Instant,
+        expires: Instant,
+    ) {
         let mut reservations = lock(&self.reservations);
         reservations.retain(|_, r| r.expires > now);
-        reservations.insert(token, Reservation { local, expires });
+        reservations.insert(token, Reservation { user: user.clone(), local, expires });
+    }
+
+    /// May this user reserve one more port? As many as it may have allocations: else it could take all ports of the
+    /// server by making allocations and giving them up at once.
+    pub(super) fn may_reserve(&self, user: &Arc<str>, limits: &Limits, now: Instant) -> Result<(), Limit> {
+        let reservations = lock(&self.reservations);
+        let held = reservations.values().filter(|r| r.user == *user && r.expires > now).count();
+        if held < limits.allocations_per_user { Ok(()) } else { Err(Limit::AllocationsPerUser) }
     }
 
     /// The port that a token stands for, while it lasts.

@@ -316,6 +316,26 @@ fn quotas_per_user_per_address_and_in_total() {
 }
 
 #[test]
+fn a_user_cannot_take_all_ports_by_reservations() {
+    let mut limited = settings();
+    limited.limits.allocations_per_user = 2;
+    let mut world = World::with(limited, auth_settings());
+    let mut code = |world: &mut World, even_port: &[u8]| {
+        let mut alice = Client::alice("192.0.2.7:4000");
+        let request = alice.allocate_request().raw(T::EVEN_PORT, even_port);
+        let code = alice.ask(world, request).code();
+        alice.refresh(world, Some(0));
+        code
+    };
+    assert_eq!(code(&mut world, &[0x80]), 0);
+    assert_eq!(code(&mut world, &[0x80]), 0);
+    assert_eq!(code(&mut world, &[0x80]), 486, "two ports are kept for it already");
+    assert_eq!(code(&mut world, &[0]), 0, "without the R bit");
+    world.wait(30);
+    assert_eq!(code(&mut world, &[0x80]), 0, "they have become free");
+}
+
+#[test]
 fn a_user_is_one_user_whatever_the_time_stamp() {
     let mut limited = settings();
     limited.limits.allocations_per_user = 1;
