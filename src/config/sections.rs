@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::reader::{Node, Read, Table};
 use super::values::{
     count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
-    origin, port, port_range, private_file, rate, realm, secret, secret_file, small_count,
+    origin, port, port_range, private_file, rate, realm, secret, secret_file, server_address, small_count,
 };
 use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
 use crate::auth::{self, Secret, StaticUser};
@@ -119,6 +119,7 @@ fn relay(t: &mut Table<'_>, relay: &mut Relay, turn: &mut turn::Settings) {
     t.key("default-lifetime", &mut turn.default_lifetime, duration(60..=DAY));
     t.key("max-lifetime", &mut turn.max_lifetime, duration(60..=DAY));
     t.key("rfc5766-channels", &mut turn.rfc5766_channels, flag);
+    t.key("alternate-servers", &mut turn.alternate_servers, list(server_address));
 }
 
 fn nat_discovery(t: &mut Table<'_>, discovery: &mut NatDiscovery) {

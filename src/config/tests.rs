@@ -165,6 +165,7 @@ fn values_arrive() {
         addresses = ["10.0.0.5", "2001:db8::5"]
         external-ip = ["10.0.0.5=203.0.113.5", "2001:db8:1::5"]
         ports = "50000-60000"
+        alternate-servers = ["203.0.113.20:3478", "[2001:db8::20]:3478"]
         [peers]
         allow = ["10.0.0.0/8", "fd00::1"]
         [limits]
@@ -187,6 +188,7 @@ fn values_arrive() {
     assert_eq!(config.auth.nonce_lifetime, Duration::from_secs(120));
     assert_eq!(config.auth.users[0].password.as_str(), "her long password");
     assert_eq!(config.relay.ports, 50_000..=60_000);
+    assert_eq!(format!("{:?}", config.turn.alternate_servers), "[203.0.113.20:3478, [2001:db8::20]:3478]");
     assert_eq!(format!("{:?}", config.turn.allow_peers), "[10.0.0.0/8, fd00::1/128]");
     assert_eq!(config.turn.limits.allocations, 10);
     assert_eq!(config.ice.ttl, Duration::from_secs(7200));
@@ -288,6 +290,11 @@ fn each_wrong_value_is_named() {
         ),
         ("[relay]\nexternal-ip = ['10.0.0.5=2001:db8::5']", &["maps between IPv4 and IPv6"]),
         ("[relay]\nexternal-ip = ['203.0.113.5', '203.0.113.6']", &["two addresses are given"]),
+        (
+            "[relay]\nalternate-servers = ['203.0.113.20']",
+            &["alternate-servers[0]", "not an IP address with a port"],
+        ),
+        ("[relay]\nalternate-servers = ['0.0.0.0:3478']", &["alternate-servers[0]", "no single server"]),
         ("[relay]\nports = '50000'", &["not a range of ports", "49152-65535"]),
         (
             "[relay]\nmax-lifetime = '5m'",

@@ -142,6 +142,16 @@ pub(super) fn ip_address(node: &Node<'_>) -> Read<IpAddr> {
     Ok(address)
 }
 
+/// A port of another server.
+pub(super) fn server_address(node: &Node<'_>) -> Read<SocketAddr> {
+    let form = "write address and port, as in \"203.0.113.20:3478\" or \"[2001:db8::20]:3478\"";
+    let address: SocketAddr = parse(node, "not an IP address with a port", form)?;
+    if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
+        return Err(node.error("no single server has this address", form));
+    }
+    Ok(address)
+}
+
 /// `"203.0.113.5"`, or `"10.0.0.5=203.0.113.5"` where there are several.
 pub(super) fn external_ip(node: &Node<'_>) -> Read<ExternalIp> {
     let form =
