@@ -276,6 +276,19 @@ fn each_wrong_value_is_named() {
         ("[listen]\ntcp = 8443", &["listen.tcp = 8443", "0.0.0.0:8443 is in listen.tls too"]),
         ("[listen]\nudp = []\ntcp = []\ntls = []", &["listen: there is nothing to listen on"]),
         ("[auth]\nrealm = ''", &["not a realm"]),
+        ("[auth]\nrealm = \"a\u{ad}b\"", &["auth.realm", "no client can send this", "character number 2"]),
+        (
+            "[auth.users]\nalice = \"pass\\u0007word\"",
+            &["auth.users.alice: no client can send this: its character number 5"],
+        ),
+        (
+            "[auth.users]\n\"al\\u0007ice\" = 'her long password'",
+            &["no client can send this user name", "number 3"],
+        ),
+        (
+            "[auth.users]\n\"caf\u{e9}\" = 'her long password'\n\"cafe\u{301}\" = 'her long password'",
+            &["auth.users", "two names are \"caf\u{e9}\" for every client"],
+        ),
         ("[auth]\nnonce-lifetime = '5 parsecs'", &["not a duration", "\"10m\""]),
         ("[auth]\nnonce-lifetime = '10s'", &["out of range", "from 60 to 86400 seconds"]),
         ("[auth]\nnonce-lifetime = 10", &["out of range", "from 60 to 86400"]),
