@@ -29,6 +29,8 @@ impl Server {
             }
             Some(_) => return Err(Rejection::PeerAddressFamilyMismatch),
         };
+        // What is deleted need not move first.
+        let ticket = if desired.is_zero() { None } else { self.take_path(request, slot)? };
         let allocation = &mut self.allocations[slot];
 
         match only {
@@ -46,7 +48,10 @@ impl Server {
             }
         }
         let left = seconds_until(now.instant + desired, now.instant);
-        let builder = request.success().u32(AttributeType::LIFETIME, left);
+        let mut builder = request.success().u32(AttributeType::LIFETIME, left);
+        if let Some(ticket) = ticket {
+            builder = builder.raw(AttributeType::MOBILITY_TICKET, ticket.as_bytes());
+        }
         Ok(request.seal(self.with_software(builder)))
     }
 }

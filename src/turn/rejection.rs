@@ -33,6 +33,9 @@ pub enum Rejection {
         /// What closes it.
         rule: Rule,
     },
+    /// 405: the allocation can't move (RFC 8016 section 3.4).
+    #[error("{0}")]
+    MobilityForbidden(&'static str),
     /// 420: attributes that must be understood and are not.
     #[error("unknown attributes {0:?}")]
     UnknownAttributes(Vec<AttributeType>),
@@ -79,6 +82,7 @@ impl Rejection {
             Self::Denied(Denied::Incomplete | Denied::WrongAlgorithms) | Self::BadRequest(_) => 400,
             Self::Denied(Denied::Challenge | Denied::Unauthorized { .. }) => 401,
             Self::Forbidden { .. } => 403,
+            Self::MobilityForbidden(_) => 405,
             Self::UnknownAttributes(_) => 420,
             Self::AllocationMismatch(_) => 437,
             Self::Denied(Denied::StaleNonce) => 438,
@@ -105,6 +109,7 @@ impl Rejection {
             300 => "Try Alternate",
             400 => "Bad Request",
             403 => "Forbidden",
+            405 => "Mobility Forbidden",
             420 => "Unknown Attribute",
             437 => "Allocation Mismatch",
             440 => "Address Family not Supported",
