@@ -10,6 +10,7 @@ mod discovery;
 mod errors;
 mod lifetimes;
 mod memory;
+mod model;
 mod peers;
 mod story;
 mod tcp;
