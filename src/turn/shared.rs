@@ -41,7 +41,7 @@ impl Shared {
     }
 
     /// Does a live allocation of this server hold this local address?
-    pub(super) fn is_relay_port(&self, local: SocketAddr) -> bool {
+    pub fn is_relay_port(&self, local: SocketAddr) -> bool {
         self.ports(local.ip()).is_some_and(|set| set.contains(local.port()))
     }
 
