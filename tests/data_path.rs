@@ -3,6 +3,7 @@
 //! A relay runs on loopback. The allocator counts the calls of all threads but the test's own, which is the client
 //! and the peer. After a warm-up, in which buffers find their size, thousands of packets must not add one call.
 #![cfg(feature = "daemon")]
+#![allow(clippy::unwrap_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -78,7 +78,8 @@ pub(super) fn document(
     document
 }
 
-/// Two clients of this server send each other 100 messages (-y) by one port each (-c).
+/// Two clients of this server send each other 100 messages (-y) by one port each (-c), in Send indications (-s): the
+/// tool's channel numbers are those of RFC 5766, which a server of RFC 8656 refuses.
 fn try_line(config: &Config, host: &Host, credential: &Credential) -> String {
     let port = |listeners: &[SocketAddr]| listeners.first().map(SocketAddr::port);
     let listen = &config.listen;
@@ -90,7 +91,10 @@ fn try_line(config: &Config, host: &Host, credential: &Credential) -> String {
     let host = host.to_string();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let [user, password] = [&credential.username, &credential.password].map(|text| quoted(text));
-    format!("turnutils_uclient {flags}-u {user} -w {password} -p {port} -y -c -m 2 -n 100 {}", quoted(host))
+    format!(
+        "turnutils_uclient {flags}-u {user} -w {password} -p {port} -y -c -s -m 2 -n 100 {}",
+        quoted(host)
+    )
 }
 
 /// For a shell.

@@ -1,3 +1,5 @@
+//! The command line: what it takes, what it prints.
+
 use std::net::Ipv4Addr;
 
 use base64::Engine;
@@ -97,7 +99,7 @@ fn credentials_are_the_hmac_of_the_name() {
     assert_eq!(
         json["try"],
         format!(
-            r"turnutils_uclient -u '1795347722:it'\''s me' -w {password} -p 3478 -y -c -m 2 -n 100 turn.example.org"
+            r"turnutils_uclient -u '1795347722:it'\''s me' -w {password} -p 3478 -y -c -s -m 2 -n 100 turn.example.org"
         )
     );
 }
@@ -109,7 +111,7 @@ fn credentials_name_only_what_is_open() {
     config.listen.tcp.clear();
     config.listen.tls = vec![(Ipv4Addr::UNSPECIFIED, 443).into()];
     let json = issued(&config, "2001:db8::1");
-    assert_eq!(json["iceServers"][1]["urls"], serde_json::json!(["turns:[2001:db8::1]:443?transport=tcp"]));
+    assert_eq!(json["iceServers"][0]["urls"], serde_json::json!(["turns:[2001:db8::1]:443?transport=tcp"]));
     assert!(json["try"].as_str().unwrap().contains("-t -S -u"));
 }
 

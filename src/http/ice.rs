@@ -18,7 +18,7 @@ use subtle::{Choice, ConstantTimeEq};
 use super::Peer;
 use super::origin::{self, Caller};
 use super::reply::{self, Failure, Reply};
-use crate::ice::{Error, Format, Host};
+use crate::ice::{Error, Format};
 
 /// Bytes of a request's body.
 pub(super) const MAX_BODY: usize = 4096;
@@ -209,8 +209,10 @@ fn issue(peer: &Peer, request: &Request<()>, parameters: &Parameters, known: boo
     let seconds = seconds.map_err(|_| Failure::bad_request("'ttl' is a whole number of seconds"))?;
     let transport = transport.as_deref().map(str::parse).transpose().map_err(refused)?;
     let format: Format = format.as_deref().unwrap_or_default().parse().map_err(refused)?;
-    let host = origin::authority(request).and_then(|authority| Host::from_authority(authority).ok());
-    let host = host.ok_or_else(|| Failure::bad_request("The Host of the request is no name or address"))?;
+    let host = peer
+        .shared
+        .host(request)
+        .ok_or_else(|| Failure::bad_request("The Host of the request is no name or address"))?;
 
     // Who showed no key can't spend the quota of a user by naming it.
     let user = username.clone().filter(|_| known).unwrap_or_else(|| peer.shared.users.next());

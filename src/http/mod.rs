@@ -201,6 +201,12 @@ impl Shared {
     fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
     }
+
+    /// The host for URLs: the configured one, or else what the client calls this server, if that is a host.
+    fn host<B>(&self, request: &hyper::Request<B>) -> Option<ice_core::Host> {
+        let configured = self.services.ice.host.as_deref().and_then(|host| host.parse().ok());
+        configured.or_else(|| ice_core::Host::from_authority(origin::authority(request)?).ok())
+    }
 }
 
 /// Names for callers that give none: each another one, so that quotas per user don't lump strangers together.

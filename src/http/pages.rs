@@ -17,11 +17,14 @@ const PERMISSIONS: &str =
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
+/// The module that pages of other origins may import.
+const CLIENT: &str = "/ternd.js";
+
 /// Path, type, content.
 const FILES: &[(&str, &str, &[u8])] = &[
     ("/", HTML, include_bytes!("../../web/index.html")),
     ("/app.js", SCRIPT, include_bytes!("../../web/app.js")),
-    ("/ternd.js", SCRIPT, include_bytes!("../../web/ternd.js")),
+    (CLIENT, SCRIPT, include_bytes!("../../web/ternd.js")),
     ("/style.css", "text/css; charset=utf-8", include_bytes!("../../web/style.css")),
     ("/icon.svg", "image/svg+xml", include_bytes!("../../web/icon.svg")),
 ];
@@ -60,7 +63,13 @@ impl Pages {
         };
         let to = reply.headers_mut();
         to.insert(header::ETAG, tag.clone());
+        if path == CLIENT {
+            to.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
+        let embedders = if path == CLIENT { "cross-origin" } else { "same-origin" };
         for (name, value) in [
+            (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+            (header::HeaderName::from_static("cross-origin-resource-policy"), embedders),
             // Kept, but asked for again: an upgrade of the server shows at once.
             (header::CACHE_CONTROL, "no-cache"),
             (header::CONTENT_SECURITY_POLICY, POLICY),

@@ -31,7 +31,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::hub::Issuer;
-use super::origin::{self, Caller};
+use super::origin::Caller;
 use super::outbox::{Next, Outbox};
 use super::reply::{self, Failure, Reply};
 use super::{Peer, Shared};
@@ -46,7 +46,7 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 /// Checks the opening handshake, and goes on with the WebSocket once the answer is sent.
 pub(super) fn answer(peer: &Arc<Peer>, mut request: Request<Incoming>) -> Result<Reply, Failure> {
     let accept = check(peer, &request)?;
-    let host = origin::authority(&request).and_then(|authority| Host::from_authority(authority).ok());
+    let host = peer.shared.host(&request);
     let upgrade = hyper::upgrade::on(&mut request);
     let peer = peer.clone();
     tokio::spawn(async move {
@@ -127,7 +127,10 @@ async fn serve(peer: &Peer, upgraded: Upgraded, host: Option<&Host>) {
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
         .max_message_size(Some(rooms.max_bytes))
-        .max_frame_size(Some(rooms.max_bytes));
+        .max_frame_size(Some(rooms.max_bytes))
+        // Pongs wait here, too: who pings and never reads must not make the server keep them all. What the rooms
+        // send is written one by one, and is hardly longer than the longest message of a client.
+        .max_write_buffer_size(shared.settings.queue_bytes.saturating_add(2 * rooms.max_bytes + 4 * BUFFER));
     let socket = Socket::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
 
     shared.counters.websockets.add();
@@ -189,6 +192,8 @@ impl Link<'_> {
                 Some(Ok(Message::Text(text))) => {
                     let mut issuer = Issuer { shared, host };
                     shared.hub.act(shared, |rooms, now| rooms.received(now, id, text.as_str(), &mut issuer));
+                    // The receivers' writers come first: a burst of one must not look like slowness of another.
+                    tokio::task::yield_now().await;
                     continue;
                 }
                 Some(Ok(Message::Binary(_))) => {

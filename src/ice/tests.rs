@@ -1,3 +1,5 @@
+//! Requests for `iceServers`, and the answers in each format.
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};

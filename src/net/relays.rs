@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::udp::{self, Wish};
 use crate::stun::Family;
 use crate::time::Instant;
-use crate::turn::{BindError, PortChoice, RelayAddress, RelayId, Shared};
+use crate::turn::{BindError, PortChoice, RelayAddress, RelayId, RelayTransport, Shared};
 
 /// Ports that somebody else may have, tried before the range is called full: a millisecond of system calls.
 const TRIES: u32 = 256;
@@ -57,7 +57,7 @@ impl Relays {
         choice: PortChoice,
         now: Instant,
     ) -> Result<SocketAddr, BindError> {
-        let (socket, local) = self.find(family, choice, now, bind_udp)?;
+        let (socket, local) = self.find(RelayTransport::Udp, family, choice, now, bind_udp)?;
         let index = id.0 as usize;
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);
@@ -67,9 +67,10 @@ impl Relays {
     }
 
     /// Looks for a free address: a random start, then one port after the other. Ports of live allocations are passed
-    /// over without a system call, so a crowded range costs little, and each is free for UDP and for TCP alike.
+    /// over without a system call, so a crowded range costs little.
     pub(super) fn find<T>(
         &self,
+        transport: RelayTransport,
         family: Family,
         choice: PortChoice,
         now: Instant,
@@ -87,7 +88,8 @@ impl Relays {
         let (first, last) = (u32::from(*self.ports.start()), u32::from(*self.ports.end()));
         let count = last - first + 1;
         let start = (random >> 32) as u32 % count;
-        let is_free = |local| !self.shared.is_relay_port(local) && !self.shared.is_reserved(local, now);
+        let is_free =
+            |local| !self.shared.is_relay_port(transport, local) && !self.shared.is_reserved(local, now);
 
         let mut tries = 0;
         // Several addresses share the load.
@@ -157,7 +159,9 @@ mod tests {
         taken: impl Fn(SocketAddr) -> bool,
     ) -> Result<SocketAddr, BindError> {
         let bind = |local| if taken(local) { Err(AddrInUse.into()) } else { Ok(()) };
-        relays.find(Family::V4, choice, Instant::default(), bind).map(|((), local)| local)
+        relays
+            .find(RelayTransport::Udp, Family::V4, choice, Instant::default(), bind)
+            .map(|((), local)| local)
     }
 
     #[test]
@@ -198,7 +202,9 @@ mod tests {
         }
         let odd_taken = |local: SocketAddr| local.port() % 2 == 1;
         assert_eq!(find(&relays(50_000..=50_009), PortChoice::EvenPair, odd_taken), Err(BindError::NoPort));
-        let other_family = relays(1..=2).find(Family::V6, PortChoice::Any, Instant::default(), |_| Ok(()));
+        let other_family =
+            relays(1..=2)
+                .find(RelayTransport::Udp, Family::V6, PortChoice::Any, Instant::default(), |_| Ok(()));
         assert_eq!(other_family.map(|_| ()), Err(BindError::FamilyNotSupported));
     }
 }

@@ -504,7 +504,8 @@ impl Shard {
         family: Family,
         port: PortChoice,
     ) -> Result<SocketAddr, BindError> {
-        let (socket, local) = self.relays.find(family, port, now.instant, peers::listen)?;
+        let (socket, local) =
+            self.relays.find(RelayTransport::Tcp, family, port, now.instant, peers::listen)?;
         self.peers.add_listener(&self.poll, relay, socket, local).map_err(|error| {
             log::error!("a relay socket can't be watched: {error}");
             BindError::NoPort

@@ -247,8 +247,7 @@ impl Stream {
                 },
                 Some(tls) => {
                     // rustls bounds what it keeps; what it does not take stays here.
-                    let taken = if rest.is_empty() { Ok(0) } else { tls.writer().write(rest) };
-                    match taken {
+                    match encrypt(tls, rest) {
                         Ok(0) if !tls.wants_write() => {
                             if self.finish() {
                                 continue;
@@ -308,6 +307,24 @@ impl Stream {
             }
         }
     }
+}
+
+/// Makes a TLS record of each frame, and says how many bytes that took. Some clients, coturn's turnutils_uclient
+/// among them, take what one read gives them for one message, and would lose the others of a record.
+fn encrypt(tls: &mut ServerConnection, ready: &[u8]) -> io::Result<usize> {
+    let mut taken = 0;
+    while let Some(rest) = ready.get(taken..).filter(|rest| !rest.is_empty()) {
+        let record = match frame(rest) {
+            Ok(Frame::Complete { consumed, .. }) => rest.get(..consumed).unwrap_or(rest),
+            // The rest of a frame that was too large for what room there was.
+            _ => rest,
+        };
+        match tls.writer().write(record)? {
+            0 => break,
+            n => taken += n,
+        }
+    }
+    Ok(taken)
 }
 
 fn try_later(error: &io::Error) -> Result<bool, Over> {

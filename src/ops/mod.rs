@@ -80,11 +80,14 @@ fn run(config: Config) -> Result<(), StartError> {
     relay.stop();
     // Rooms that did not end in time are left behind.
     runtime.shutdown_background();
+    let done = counters.turn;
+    let dropped = done.not_stun + done.malformed + done.unsupported;
     info!(
-        "stopped: {} allocations, {} packets relayed, {} requests refused",
-        counters.turn.allocations,
-        counters.turn.traffic.to_peers + counters.turn.traffic.to_client,
-        counters.turn.rejected + counters.turn.authentication_failures
+        "stopped: {} allocations, {} packets relayed, {} requests refused, {} senseless messages dropped",
+        done.allocations,
+        done.traffic.to_peers + done.traffic.to_client,
+        done.rejected + done.authentication_failures,
+        dropped + done.no_allocation + done.no_channel + done.no_permission,
     );
     result
 }

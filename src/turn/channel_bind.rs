@@ -40,7 +40,7 @@ impl Server {
             return Err(Rejection::BadRequest("the peer is bound to another channel"));
         }
         let access = self.check_peer(slot, peer)?;
-        if !self.is_port_open(access, peer) {
+        if !self.is_port_open(access, self.allocations[slot].transport, peer) {
             return Err(Rejection::Forbidden { peer, rule: Rule::OwnAddress });
         }
 

@@ -150,7 +150,8 @@ impl Client {
         assert_eq!(answer.transaction_id, request.transaction_id);
         assert_eq!(answer.typ.method, method);
         if answer.typ.class == CLASS_SUCCESS_RESPONSE {
-            if let Some(session) = &self.session {
+            // Anybody may send a Binding request, so nobody's key signs the answer (RFC 8489 section 12).
+            if let Some(session) = self.session.as_ref().filter(|_| method != METHOD_BINDING) {
                 session
                     .integrity
                     .check(&mut answer)
@@ -177,7 +178,10 @@ impl Client {
     }
 
     pub fn binding(&mut self) -> SocketAddr {
+        // Whoever asks: it is neither signed nor answered with a signature.
+        let session = self.session.take();
         let answer = self.exchange(METHOD_BINDING, vec![]).unwrap();
+        self.session = session;
         mapped(&answer).expect("XOR-MAPPED-ADDRESS")
     }
 

@@ -154,6 +154,7 @@ secret = "{SECRET}"
 
 [relay]
 addresses = [{relays}]
+rfc5766-channels = true
 
 [peers]
 allow = ["127.0.0.0/8", "::1"]
@@ -209,7 +210,7 @@ format = "text"
         daemon
     }
 
-    /// One relay thread: with more of them coturn 4.6 breaks off some TLS handshakes that come at once.
+    /// To its own uclient coturn 4.6 loses a message over TLS now and then.
     fn coturn(&self) -> Command {
         let folder = self.folder.path();
         let mut command = Command::new("turnserver");

@@ -12,7 +12,7 @@ use turn::proto::reqfamily::REQUESTED_FAMILY_IPV6;
 use webrtc_util::Conn;
 
 use crate::client::{Client, Login, call};
-use crate::harness::{Daemon, SECRET, have, ipv6, poll, run, run_with, said, skip, unix_now};
+use crate::harness::{Daemon, SECRET, Setup, have, ipv6, poll, run, run_with, said, skip, unix_now};
 
 fn alice() -> Login {
     Login::new(SECRET, format!("{}:alice", unix_now() + 600))
@@ -73,15 +73,19 @@ impl Drop for Echo {
     }
 }
 
-/// Ten clients of coturn's own load tool, 20 messages each: all come back.
-fn uclient(port: u16, options: &[&str]) {
+/// Ten clients of coturn's own load tool, 20 messages each: all come back. `options` may name the echo's port.
+fn uclient(setup: Setup, at: fn(&Daemon) -> SocketAddr, options: &str) {
     const CLIENTS: usize = 10;
     const MESSAGES: usize = 20;
+    if !have("turnutils_uclient") {
+        return;
+    }
+    let (daemon, echo) = (setup.start(), Echo::start());
     let mut command = Command::new("turnutils_uclient");
     command
-        .args(["-c", "-X", "-W", SECRET, "-u", "alice", "-p", &port.to_string()])
+        .args(["-c", "-X", "-W", SECRET, "-u", "alice", "-p", &at(&daemon).port().to_string()])
         .args(["-m", &CLIENTS.to_string(), "-n", &MESSAGES.to_string()])
-        .args(options)
+        .args(options.replace("ECHO", &echo.at.port().to_string()).split_whitespace())
         .arg("127.0.0.1");
     let output = run(&mut command);
     let report = said(&output);
@@ -92,49 +96,34 @@ fn uclient(port: u16, options: &[&str]) {
     }
 }
 
+/// It binds any of the channels that RFC 5766 had.
+fn old_channels() -> Setup {
+    Setup::new().replace("[relay]", "[relay]\nrfc5766-channels = true")
+}
+
 #[test]
 fn uclient_loses_nothing_to_a_peer_over_udp() {
-    if !have("turnutils_uclient") {
-        return;
-    }
-    let (daemon, echo) = (Daemon::start(), Echo::start());
-    uclient(daemon.turn().port(), &["-e", "127.0.0.1", "-r", &echo.at.port().to_string()]);
+    uclient(old_channels(), Daemon::turn, "-e 127.0.0.1 -r ECHO");
 }
 
 #[test]
 fn uclient_loses_nothing_from_client_to_client_over_udp() {
-    if !have("turnutils_uclient") {
-        return;
-    }
-    let daemon = Daemon::start();
-    uclient(daemon.turn().port(), &["-y"]);
+    uclient(old_channels(), Daemon::turn, "-y");
 }
 
 #[test]
 fn uclient_loses_nothing_with_send_indications() {
-    if !have("turnutils_uclient") {
-        return;
-    }
-    let (daemon, echo) = (Daemon::start(), Echo::start());
-    uclient(daemon.turn().port(), &["-s", "-e", "127.0.0.1", "-r", &echo.at.port().to_string()]);
+    uclient(Setup::new(), Daemon::turn, "-s -e 127.0.0.1 -r ECHO");
 }
 
 #[test]
 fn uclient_loses_nothing_over_tcp() {
-    if !have("turnutils_uclient") {
-        return;
-    }
-    let (daemon, echo) = (Daemon::start(), Echo::start());
-    uclient(daemon.turn().port(), &["-t", "-e", "127.0.0.1", "-r", &echo.at.port().to_string()]);
+    uclient(old_channels(), Daemon::turn, "-t -e 127.0.0.1 -r ECHO");
 }
 
 #[test]
 fn uclient_loses_nothing_over_tls() {
-    if !have("turnutils_uclient") {
-        return;
-    }
-    let (daemon, echo) = (Daemon::start(), Echo::start());
-    uclient(daemon.https().port(), &["-t", "-S", "-e", "127.0.0.1", "-r", &echo.at.port().to_string()]);
+    uclient(old_channels(), Daemon::https, "-t -S -e 127.0.0.1 -r ECHO");
 }
 
 #[test]

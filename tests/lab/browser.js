@@ -13,7 +13,7 @@ const requests = {
   async launch({ ca }) {
     browser = await launch('chromium', { ca });
     browser.page.setDefaultTimeout(10000);
-    browser.page.on('pageerror', (error) => send({ console: `error: ${error.stack}` }));
+    browser.page.on('pageerror', (error) => send({ console: `thrown: ${error.stack}` }));
     browser.page.on('console', (message) => {
       if (['error', 'warning'].includes(message.type())) send({ console: `${message.type()}: ${message.text()}` });
     });

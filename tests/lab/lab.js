@@ -83,7 +83,11 @@ class Lab {
   }
 
   terndLog() {
-    return this.natlab('log', 'ternd');
+    try {
+      return this.natlab('log', 'ternd');
+    } catch (error) {
+      return `no log: ${error.message}`;
+    }
   }
 
   /** Opens the demo page in a browser in `node`; `options` become the page's options. */
@@ -95,6 +99,14 @@ class Lab {
     await browser.ask('launch', { ca: `${STATE}/tls/ca.pem` });
     await browser.ask('goto', { url: browser.url });
     return browser;
+  }
+
+  /** No page may have thrown, or have been stopped by its Content-Security-Policy. */
+  checkPages() {
+    for (const { node, console } of this.browsers) {
+      const worst = console.find((line) => line.startsWith('thrown: ') || /Content[- ]Security[- ]Policy/i.test(line));
+      if (worst) throw new Error(`the page in ${node}: ${worst}`);
+    }
   }
 
   async closeBrowsers() {
@@ -183,4 +195,4 @@ class Browser {
   }
 }
 
-module.exports = { Lab, sleep };
+module.exports = { Lab, NATLAB, sleep };

@@ -56,6 +56,18 @@ async fn turn_behind_tls_is_handed_over_with_its_first_bytes_and_goes_on() {
     assert_eq!(world.handle.counters().turn.get(), 2);
 }
 
+/// Whoever takes over waits for the socket: what is decrypted already must not stay behind.
+#[tokio::test]
+async fn all_that_was_decrypted_is_handed_over() {
+    let world = World::new().await;
+    let mut client = world.connect_tls(&[]).await;
+    let record = [&STUN[..], &[7; 5000]].concat();
+    client.write_all(&record).await.unwrap();
+    client.flush().await.unwrap();
+    let (_, _, early) = until(|| world.turn.lock().unwrap().pop()).await;
+    assert_eq!(early, record);
+}
+
 #[tokio::test]
 async fn what_is_not_tls_or_neither_protocol_is_dropped_and_the_server_goes_on() {
     let world = World::new().await;

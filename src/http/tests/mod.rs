@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod front;
+mod hostile;
 mod pages;
 mod rooms;
 

@@ -24,6 +24,11 @@ async fn pages_have_their_types_and_the_strict_policy() {
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
         assert!(answer.header("permissions-policy").unwrap().starts_with("camera=(self), microphone=(self)"));
+        assert_eq!(answer.header("cross-origin-opener-policy"), Some("same-origin"));
+        let shared = target == "/ternd.js";
+        let embedders = if shared { "cross-origin" } else { "same-origin" };
+        assert_eq!(answer.header("cross-origin-resource-policy"), Some(embedders));
+        assert_eq!(answer.header("access-control-allow-origin"), shared.then_some("*"), "{target}");
     }
     for target in ["/r/", "/r/a/b", "/index.html", "/web/app.js", "/favicon.ico"] {
         world.get(target, &[]).await.assert_error(404, "not_found");
