@@ -50,7 +50,7 @@ fn what_a_client_said_before_it_closed_reaches_a_slow_peer() {
     let _far = listener.accept().unwrap();
     probe.set_nonblocking(true).unwrap();
     let held: usize = std::iter::from_fn(|| probe.write(&[0; 16 * 1024]).ok()).sum();
-    for len in (0..24).map(|n| held - 64 * 1024 + n * 12 * 1024) {
+    for len in (0..24).map(|n| held.saturating_sub(64 * 1024) + n * 12 * 1024) {
         let (_client, mut far, id) = connected(&relay, &listener);
         let mut near = data_connection(&relay, id);
         let said = noise(len);
