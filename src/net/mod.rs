@@ -67,8 +67,9 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Bytes that wait for a client which reads too slowly.
     pub stream_queue: usize,
-    /// SO_RCVBUF and SO_SNDBUF of the UDP listeners, in bytes; the system may cap it.
-    pub socket_buffer: usize,
+    /// SO_RCVBUF and SO_SNDBUF of the UDP listeners, in bytes; a warning tells if the system gives less. `None`: as much
+    /// as it gives, up to 4 MiB.
+    pub socket_buffer: Option<usize>,
 }
 
 impl Default for Settings {
@@ -81,7 +82,7 @@ impl Default for Settings {
             first_message_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             stream_queue: 256 * 1024,
-            socket_buffer: 4 << 20,
+            socket_buffer: None,
         }
     }
 }
@@ -166,7 +167,7 @@ impl Relay {
         let mut shards = Vec::new();
         for (number, (poll, inbox)) in polls.into_iter().zip(inboxes).enumerate() {
             let udp = settings.udp.iter().map(|addr| {
-                let socket = listen::udp(*addr, settings.socket_buffer)?;
+                let socket = listen::udp(*addr, settings.socket_buffer.unwrap_or(4 << 20))?;
                 let addr = socket.local_addr()?;
                 Ok(UdpListener::new(socket, addr))
             });
@@ -177,8 +178,8 @@ impl Relay {
             });
             let tcp = tcp.collect::<Result<Vec<_>, StartError>>()?;
             if number == 0 {
-                if let Some(listener) = udp.first() {
-                    listen::check_buffers(&listener.socket, settings.socket_buffer);
+                if let (Some(listener), Some(wanted)) = (udp.first(), settings.socket_buffer) {
+                    listen::check_buffers(&listener.socket, wanted);
                 }
                 // Port 0 has become a real one, which the other shards share.
                 settings.udp = udp.iter().map(|l| l.addr).collect();
