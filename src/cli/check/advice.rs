@@ -36,10 +36,9 @@ pub(super) fn code_in_words(code: u16, reason: &str) -> String {
     }
 }
 
-/// What an error code to a signed request means. 401 is told by the login, 403 by the peer.
+/// What an error code to a signed request means. 300 has its own words, and of a 401 the login knows more.
 pub(super) fn of_code(code: u16) -> Advice {
     let (cause, fix) = match code {
-        300 => ("this server sends its clients to another one", "check that one; browsers go there too"),
         400 | 420 => (
             "the server does not understand a plain request of RFC 8656",
             "update the server; see what it logs for this request",
@@ -74,6 +73,12 @@ pub(super) fn of_code(code: u16) -> Advice {
         _ => ("the server refuses it", "see what it logs for this request"),
     };
     Advice::new(cause, fix)
+}
+
+/// 300: the server sends its clients away.
+pub(super) fn elsewhere(server: Option<SocketAddr>) -> Advice {
+    let server = server.map_or_else(|| "another one".to_owned(), |server| server.to_string());
+    Advice::new(format!("this server sends its clients to {server}"), "check that one: clients go there, too")
 }
 
 /// No connection, or no answer over it.

@@ -10,11 +10,11 @@ use tokio::time::timeout;
 use crate::net::clock::Clock;
 use crate::stun::Family;
 
-use super::advice;
-use super::report::{Advice, Report, Row, printable};
+use super::report::{Advice, Report, Row, Status, printable};
 use super::tls::{self, Secured, Trust};
 use super::uri::Transport;
 use super::wire::{Stream, Wire};
+use super::{advice, nat};
 
 /// What all checks of a run share.
 pub(super) struct Context {
@@ -41,28 +41,11 @@ impl Context {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer");
         self.time(async { timeout(self.patience, future).await.unwrap_or_else(|_| Err(late())) }).await
     }
+}
 
-    /// An IPv6 address that this machine has no route to says nothing about the server, unless IPv6 was asked for.
-    fn is_none_of_ours(&self, error: &io::Error, address: SocketAddr) -> bool {
-        use io::ErrorKind as K;
-        address.is_ipv6()
-            && self.family != Some(Family::V6)
-            && matches!(error.kind(), K::NetworkUnreachable | K::AddrNotAvailable)
-    }
-
-    /// A row for a connection that did not come about.
-    fn unconnected(
-        &self,
-        step: &'static str,
-        error: &io::Error,
-        transport: Transport,
-        to: SocketAddr,
-    ) -> Row {
-        if self.is_none_of_ours(error, to) {
-            return Row::skip(step, "this machine has no route to IPv6 addresses");
-        }
-        Row::fail(step, printable(&error.to_string()), advice::of_kind(error.kind(), transport, to))
-    }
+/// A row for a connection that did not come about.
+fn unconnected(step: &'static str, error: &io::Error, transport: Transport, to: SocketAddr) -> Row {
+    Row::fail(step, printable(&error.to_string()), advice::of_kind(error.kind(), transport, to))
 }
 
 /// The first address of each family, IPv4 first; empty after a failure.
@@ -113,7 +96,15 @@ pub(super) async fn resolve(ctx: &Context, report: &mut Report, host: &str, port
         };
         Row::ok("DNS", format!("{}{rest}", shown.join(", ")))
     };
-    report.push(row.took(took).with("addresses", shown));
+    let row = if host.parse::<IpAddr>().is_ok() { row } else { row.took(took) };
+    report.push(row.with("addresses", shown));
+    // A server is not to blame for what this machine lacks.
+    if let [_, v6] = chosen[..]
+        && nat::local_ip(v6).await.is_none()
+    {
+        report.push(Row::skip("IPv6", "this machine has no route to IPv6 addresses"));
+        chosen.truncate(1);
+    }
     chosen
 }
 
@@ -129,7 +120,7 @@ pub(super) async fn stream(
     let tcp = match connected {
         Ok(tcp) => tcp,
         Err(error) => {
-            report.push(ctx.unconnected("TCP connect", &error, Transport::Tcp, address).took(took));
+            report.push(unconnected("TCP connect", &error, Transport::Tcp, address).took(took));
             return None;
         }
     };
@@ -150,7 +141,7 @@ pub(super) async fn stream(
     };
     report.push(Row::ok("TLS handshake", format!("{version}, {suite}")).took(took).with("version", version));
     let row = certificate_row(ctx, host, &certificate);
-    let go_on = row.status != super::report::Status::Fail;
+    let go_on = row.status != Status::Fail;
     report.push(row);
     if !go_on {
         report.push(Row::skip("The rest", "clients stop here; --insecure goes on"));
@@ -207,7 +198,7 @@ pub(super) async fn open(
     match Wire::udp(address).await {
         Ok(wire) => Some(wire),
         Err(error) => {
-            report.push(ctx.unconnected("Binding", &error, transport, address));
+            report.push(unconnected("Binding", &error, transport, address));
             None
         }
     }

@@ -61,11 +61,11 @@ pub(super) async fn ask(
 ///
 /// # Errors
 /// The row that says why not.
-pub(super) fn usable(text: &str, login: Option<&Login>) -> Result<Uri, Row> {
+pub(super) fn usable(text: &str, login: Option<&Login>) -> Result<Uri, Box<Row>> {
     let refused = |detail: String, fix: &str| {
         let advice =
             Advice::new("new RTCPeerConnection() throws on this entry, so that nothing connects at all", fix);
-        Row::fail("URL", detail, advice)
+        Box::new(Row::fail("URL", detail, advice))
     };
     let uri = Uri::parse(text).map_err(|error| refused(error, "mend what the endpoint hands out"))?;
     if uri.relays && login.is_none() {

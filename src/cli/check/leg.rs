@@ -18,15 +18,13 @@ use ::turn::proto::relayaddr::RelayedAddress;
 use ::turn::proto::reqfamily::REQUESTED_FAMILY_IPV6;
 use ::turn::proto::reqtrans::RequestedTransport;
 
-use crate::turn::{canonicalise, special};
-
 use super::connect::{self, Context};
-use super::login::{Login, time_in_words};
+use super::login::Login;
 use super::report::{Advice, Report, Row, printable};
 use super::session::{Answer, Session, Setters, Trouble, software};
 use super::uri::{Transport, Uri};
 use super::wire::Wire;
-use super::{advice, nat, relay};
+use super::{addresses, advice, nat, relay};
 
 /// What is checked, over which address, as whom.
 pub(super) struct Leg<'a> {
@@ -98,27 +96,9 @@ impl Leg<'_> {
         let Some(mapped) = nat::mapped_address(response) else {
             return self.trouble(BINDING, &Trouble::Nonsense("no mapped address in it".into()));
         };
-        let local = session.wire.local;
         let by = software(response);
         let shown = by.as_ref().map_or_else(String::new, |by| format!("; server: {}", printable(by)));
-        let row = if mapped == local {
-            Row::ok(BINDING, format!("you are {mapped}, without NAT{shown}"))
-        } else {
-            match special(canonicalise(mapped.ip())) {
-                Some(range) if special(canonicalise(self.address.ip())).is_none() => Row::warn(
-                    BINDING,
-                    format!("you are {mapped}, in {range}{shown}"),
-                    Advice::new(
-                        "a proxy, a load balancer or NAT in front of the server hides where clients come from, so \
-                         that the addresses it tells them are of no use",
-                        "let it pass the clients' addresses on: for UDP route instead of proxying (in containers: \
-                         the host's network)",
-                    ),
-                ),
-                _ => Row::ok(BINDING, format!("you are {mapped}, behind NAT (here {local}){shown}")),
-            }
-        };
-        row.with("mapped", mapped.to_string()).with("local", local.to_string()).with("software", by)
+        addresses::mapped(mapped, session.wire.local, self.address.ip(), &shown).with("software", by)
     }
 
     /// From the answer to an unsigned Allocate on.
@@ -131,9 +111,9 @@ impl Leg<'_> {
     ) {
         let challenge = match answer {
             Ok(Answer::Error { code: 401, message, .. }) => message,
-            Ok(Answer::Error { code, reason, .. }) => {
+            Ok(Answer::Error { code, reason, message }) => {
                 let advice = match code {
-                    300 => advice::of_code(300),
+                    300 => advice::elsewhere(nat::alternate_server(&message)),
                     _ => Advice::new(
                         "it speaks STUN and does not relay, or not over this transport",
                         "switch the relay on; stun-only (coturn) switches it off",
@@ -187,8 +167,12 @@ impl Leg<'_> {
                 };
                 report.push(Row::fail(ALLOCATE, advice::code_in_words(401, &reason), advice).took(took));
             }
-            Ok(Answer::Error { code, reason, .. }) => {
-                let row = Row::fail(ALLOCATE, advice::code_in_words(code, &reason), advice::of_code(code));
+            Ok(Answer::Error { code, reason, message }) => {
+                let advice = match code {
+                    300 => advice::elsewhere(nat::alternate_server(&message)),
+                    _ => advice::of_code(code),
+                };
+                let row = Row::fail(ALLOCATE, advice::code_in_words(code, &reason), advice);
                 report.push(row.took(took).with("code", code));
             }
             Err(trouble) => report.push(self.trouble(ALLOCATE, &trouble).took(took)),
@@ -224,27 +208,8 @@ impl Leg<'_> {
             return self.trouble(ALLOCATE, &Trouble::Nonsense("no relayed address in it".into()));
         };
         let mut lifetime = Lifetime::default();
-        let lifetime = lifetime.get_from(response).map_or(0, |()| lifetime.0.as_secs());
-        let detail = format!("relayed address {relayed}, for {}", time_in_words(lifetime));
-        let server = special(canonicalise(self.address.ip()));
-        let row = if relayed.ip().is_unspecified() {
-            Row::fail(ALLOCATE, detail, external("it announces no address at all"))
-        } else if let (Some(range), None) = (special(canonicalise(relayed.ip())), server) {
-            Row::warn(ALLOCATE, detail, external(&format!("peers can't reach {range}")))
-        } else if relayed.is_ipv4() != self.address.is_ipv4() {
-            Row::warn(
-                ALLOCATE,
-                detail,
-                Advice::new(
-                    "the server has no relay address of the family it was asked over: peers that have only IPv6 are \
-                     out of reach",
-                    "give it an IPv6 relay address: relay.addresses (ternd), relay-ip (coturn)",
-                ),
-            )
-        } else {
-            Row::ok(ALLOCATE, detail)
-        };
-        row.with("relayed", relayed.to_string()).with("lifetime", lifetime)
+        let lifetime = lifetime.get_from(response).map_or(Duration::ZERO, |()| lifetime.0);
+        addresses::relayed(relayed, lifetime, self.address.ip())
     }
 
     async fn relay(&self, report: &mut Report, session: &mut Session, response: &Message) {
@@ -301,13 +266,5 @@ fn no_binding() -> Row {
             "it is told to answer no Binding requests (no-stun, secure-stun of coturn)",
             "let it answer them if its URL is to be used as stun:, too",
         ),
-    )
-}
-
-/// A relayed address that is of no use.
-pub(super) fn external(what: &str) -> Advice {
-    Advice::new(
-        format!("the server announces the wrong external address: {what}"),
-        "behind the 1:1 NAT of a cloud tell it its public address: relay.external-ip (ternd), external-ip (coturn)",
     )
 }

@@ -8,6 +8,7 @@
 //! The client is not the server's own code: codec, transactions and TURN client are those of the crates `stun` and
 //! `turn` (webrtc-rs), so that a mistake of one is not hidden by the same mistake of the other.
 
+mod addresses;
 mod advice;
 mod connect;
 mod http;
@@ -183,7 +184,7 @@ async fn check_all(ctx: &Context, args: &CheckArgs, login: Option<&Login>, repor
                 Ok(uri) => check(ctx, &uri, login.as_ref(), report).await,
                 Err(row) => {
                     report.section(&report::printable(&text), None);
-                    report.push(row);
+                    report.push(*row);
                 }
             }
         }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use ::stun::addr::MappedAddress;
 use ::stun::agent::TransactionId;
-use ::stun::attributes::{ATTR_CHANGE_REQUEST, ATTR_MAPPED_ADDRESS, ATTR_OTHER_ADDRESS};
+use ::stun::attributes::{
+    ATTR_ALTERNATE_SERVER, ATTR_CHANGE_REQUEST, ATTR_MAPPED_ADDRESS, ATTR_OTHER_ADDRESS,
+};
 use ::stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Getter, Message, is_message};
 use ::stun::xoraddr::XorMappedAddress;
 use tokio::net::UdpSocket;
@@ -47,6 +49,11 @@ pub(super) fn mapped_address(response: &Message) -> Option<SocketAddr> {
 /// OTHER-ADDRESS: the server can do RFC 5780.
 pub(super) fn other_address(response: &Message) -> Option<SocketAddr> {
     address(response, ATTR_OTHER_ADDRESS)
+}
+
+/// ALTERNATE-SERVER: where to go instead.
+pub(super) fn alternate_server(response: &Message) -> Option<SocketAddr> {
+    address(response, ATTR_ALTERNATE_SERVER)
 }
 
 fn address(response: &Message, kind: ::stun::attributes::AttrType) -> Option<SocketAddr> {
@@ -191,9 +198,9 @@ fn in_words(mapping: Depends, filtering: Depends) -> String {
         }
     };
     let filtering = match filtering {
-        Depends::NoNat | Depends::OnNothing => "lets packets in from anywhere",
-        Depends::OnAddress => "lets packets in only from addresses that were sent to",
-        Depends::OnAddressAndPort => "lets packets in only from addresses and ports that were sent to",
+        Depends::NoNat | Depends::OnNothing => "packets come in from anywhere",
+        Depends::OnAddress => "packets come in only from addresses that were sent to",
+        Depends::OnAddressAndPort => "packets come in only from where some were sent to",
     };
     format!("{mapping}; {filtering}")
 }

@@ -15,12 +15,11 @@ use ::turn::proto::channum::ChannelNumber;
 use ::turn::proto::peeraddr::PeerAddress;
 use tokio::time::{interval, timeout};
 
-use crate::turn::{canonicalise, special};
-
+use super::addresses::{external, unreachable};
 use super::advice;
-use super::leg::{Leg, external};
+use super::leg::Leg;
 use super::partner::Partner;
-use super::report::{Advice, Report, Row, printable};
+use super::report::{Advice, Report, Row, milliseconds, printable};
 use super::session::{Answer, Relayed, Session, Setters, Trouble};
 
 const PERMISSION: &str = "CreatePermission";
@@ -51,7 +50,7 @@ pub(super) async fn check(leg: &Leg<'_>, report: &mut Report, session: &mut Sess
         Permit::Closed(took) => {
             let what = format!("{} is closed to peers (403)", peer.ip());
             report.push(
-                match special(canonicalise(peer.ip())) {
+                match unreachable(peer.ip()) {
                     Some(range) => Row::ok(
                         PERMISSION,
                         format!("{what}, right for {range}; a second allocation is the peer instead"),
@@ -287,7 +286,7 @@ impl Exchange<'_> {
                 let bytes = self.outward.len() + 1;
                 Row::ok(ROUND_TRIP, format!("{bytes} bytes to the peer and back, over the channel"))
                     .took(back)
-                    .with("rtt_ms", super::report::milliseconds(back))
+                    .with("rtt_ms", milliseconds(back))
             }
             (None, Some(_)) => {
                 Row::fail(ROUND_TRIP, "reached the peer, and nothing came back", self.lost(trip))
@@ -315,7 +314,12 @@ impl Exchange<'_> {
                     "a firewall closes the relay ports ({} is one of them), or the external address is wrong",
                     relayed.port()
                 ),
-                format!("{}; and is {} really the server?", ports("open UDP"), relayed.ip()),
+                format!(
+                    "{}; is {} the server's address? From inside the server's own network this says little: check \
+                     from outside",
+                    ports("open UDP"),
+                    relayed.ip()
+                ),
             ),
         }
     }
@@ -347,17 +351,15 @@ fn policy(peer: SocketAddr) -> Advice {
 }
 
 fn own_relay(other: SocketAddr) -> Advice {
+    let ip = other.ip();
+    let coturn =
+        if ip.is_loopback() { "allow-loopback-peers".into() } else { format!("allowed-peer-ip={ip}") };
     Advice::new(
         format!(
-            "the server's peer policy closes its own relay address {}: two clients that both need the relay can't \
-             reach each other",
-            other.ip()
+            "the server's peer policy closes its own relay address {ip}: two clients that both need the relay can't \
+             reach each other"
         ),
-        format!(
-            "allowed-peer-ip={} (coturn; on loopback allow-loopback-peers); ternd opens the relay ports of live \
-             allocations itself",
-            other.ip()
-        ),
+        format!("{coturn} (coturn); ternd opens the relay ports of live allocations itself"),
     )
 }
 

@@ -279,3 +279,86 @@ fn common_name(name: &x509_parser::x509::X509Name<'_>) -> String {
     let common = name.iter_common_name().next().and_then(|cn| cn.as_str().ok());
     common.map_or_else(|| name.to_string(), str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    type Ca = CertifiedIssuer<'static, KeyPair>;
+
+    fn authority(name: &str, signed_by: Option<&Ca>) -> Ca {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        match signed_by {
+            None => CertifiedIssuer::self_signed(params, key).unwrap(),
+            Some(ca) => CertifiedIssuer::signed_by(params, key, ca).unwrap(),
+        }
+    }
+
+    /// A certificate of 2026.
+    fn params(names: &[&str]) -> CertificateParams {
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2026, 12, 31));
+        params
+    }
+
+    fn judged(
+        roots: &[&Ca],
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        host: &str,
+        at: (i32, u8, u8),
+    ) -> Certificate {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(roots.iter().map(|ca| ca.der().clone()));
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let witness = Witness { roots: Arc::new(store), provider, seen: Mutex::default() };
+        let unix = date_time_ymd(at.0, at.1, at.2).unix_timestamp();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(unix as u64));
+        witness.judge(end_entity, intermediates, &ServerName::try_from(host).unwrap(), now)
+    }
+
+    #[test]
+    fn flaws_are_told_apart() {
+        let root = authority("Root", None);
+        let middle = authority("Middle", Some(&root));
+        let key = KeyPair::generate().unwrap();
+        let leaf = params(&["turn.example.org", "192.0.2.1"]).signed_by(&key, &middle).unwrap();
+        let chain = [middle.der().clone()];
+        let summer = (2026, 7, 1);
+        let flaws = |certificate: Certificate| certificate.flaws;
+
+        let good = judged(&[&root], leaf.der(), &chain, "turn.example.org", summer);
+        assert_eq!(good.names, ["turn.example.org", "192.0.2.1"]);
+        assert_eq!((good.issuer.as_str(), good.days_left, good.chain), ("Middle", 183, 2));
+        assert!(good.flaws.is_empty() && !good.ends_soon());
+        assert!(judged(&[&root], leaf.der(), &chain, "192.0.2.1", (2026, 12, 25)).ends_soon());
+
+        let judge = |host: &str, at| flaws(judged(&[&root], leaf.der(), &chain, host, at));
+        assert_eq!(judge("example.org", summer), [Flaw::Name]);
+        assert_eq!(judge("192.0.2.2", summer), [Flaw::Name]);
+        assert_eq!(judge("turn.example.org", (2027, 1, 10)), [Flaw::Expired { days: 10 }]);
+        assert_eq!(judge("turn.example.org", (2025, 12, 30)), [Flaw::NotYet { days: 3 }]);
+
+        let alone = judged(&[&root], leaf.der(), &[], "turn.example.org", summer);
+        assert_eq!(flaws(alone), [Flaw::Untrusted(Untrusted::Alone)]);
+        let other = authority("Other", None);
+        let unknown = judged(&[&other], leaf.der(), &chain, "turn.example.org", summer);
+        assert_eq!(flaws(unknown), [Flaw::Untrusted(Untrusted::UnknownRoot)]);
+        let nobody = judged(&[], leaf.der(), &chain, "turn.example.org", summer);
+        assert_eq!(flaws(nobody), [Flaw::Untrusted(Untrusted::NoRoots)]);
+
+        let own = params(&["turn.example.org"]).self_signed(&key).unwrap();
+        let own = judged(&[&root], own.der(), &[], "turn.example.org", summer);
+        assert_eq!(flaws(own), [Flaw::Untrusted(Untrusted::SelfSigned)]);
+        let broken = judged(&[&root], &CertificateDer::from(vec![0x30, 0]), &[], "turn.example.org", summer);
+        assert!(matches!(flaws(broken)[..], [Flaw::Other(_)]));
+    }
+}
