@@ -1,3 +1,5 @@
+//! Configurations, good and bad, and what is said about them.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -35,6 +35,11 @@ pub(super) fn count(range: RangeInclusive<u64>) -> impl Fn(&Node<'_>) -> Read<us
 }
 
 /// Bounds that are `u32` in the settings.
+pub(super) fn port(node: &Node<'_>) -> Read<u16> {
+    // The range fits.
+    small_count(1..=65_535)(node).map(|n| n as u16)
+}
+
 pub(super) fn small_count(range: RangeInclusive<u32>) -> impl Fn(&Node<'_>) -> Read<u32> {
     let range = u64::from(*range.start())..=u64::from(*range.end());
     move |node| {

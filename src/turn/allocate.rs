@@ -32,7 +32,8 @@ pub(super) struct Pending {
     port: PortChoice,
     /// Families still to hear of.
     waiting: Vec<Family>,
-    failed: Option<(Family, BindError)>,
+    /// The client has gone meanwhile.
+    abandoned: bool,
 }
 
 /// What a valid request asks for.
@@ -40,6 +41,7 @@ struct Wish {
     transport: RelayTransport,
     families: Vec<Family>,
     port: PortChoice,
+    token: Option<ReservationToken>,
     lifetime: Duration,
 }
 
@@ -54,19 +56,30 @@ impl Server {
         // 2. The 5-tuple must be free. The same request once more gets the same answer.
         if let Some(slot) = self.slot_of(&request.flow) {
             return match self.allocations.get(slot) {
-                Some(a) if a.transaction == request.message.transaction_id() => {
-                    Ok((!self.pending.contains_key(&slot)).then(|| self.allocated(now, request, slot, None)))
+                Some(a)
+                    if a.transaction == request.message.transaction_id()
+                        && a.owner.username == identity.username =>
+                {
+                    Ok((!self.pending.contains_key(&slot)).then(|| self.allocated(now, request, slot)))
                 }
                 _ => Err(Rejection::AllocationMismatch("this 5-tuple has an allocation already")),
             };
         }
         let wish = self.read(now, request)?;
 
-        // 10. Quotas.
+        // 10. Quotas. A reservation outlives its allocation, so it is counted, too.
+        if wish.port == PortChoice::EvenPair {
+            self.shared
+                .may_reserve(&identity.user, &self.settings.limits, now.instant)
+                .map_err(Rejection::AllocationQuotaReached)?;
+        }
         let ticket = self
             .shared
             .admit(&identity.user, request.flow.client.0.ip(), &self.settings.limits)
             .map_err(Rejection::AllocationQuotaReached)?;
+        if let Some(token) = wish.token {
+            self.shared.redeem(token, now.instant).ok_or(Rejection::NoReservation)?;
+        }
 
         let slot = self.allocations.insert(Allocation::new(
             request.flow,
@@ -94,7 +107,7 @@ impl Server {
                 lifetime: wish.lifetime,
                 port: wish.port,
                 waiting: wish.families,
-                failed: None,
+                abandoned: false,
             },
         );
         Ok(None)
@@ -140,9 +153,10 @@ impl Server {
                     "RESERVATION-TOKEN does not go with EVEN-PORT or an address family",
                 ));
             }
-            let local = self.shared.redeem(*token, now.instant).ok_or(Rejection::NoReservation)?;
+            let local = self.shared.reserved(*token, now.instant).ok_or(Rejection::NoReservation)?;
             let families = vec![Family::of(&local.ip())];
-            return Ok(Wish { transport, families, port: PortChoice::Exactly(local), lifetime });
+            let port = PortChoice::Exactly(local);
+            return Ok(Wish { transport, families, port, token: Some(*token), lifetime });
         }
         // 6. One of the two family attributes.
         if requested.is_some() && additional.is_some() {
@@ -174,7 +188,7 @@ impl Server {
             Some(_) if reserve => PortChoice::EvenPair,
             Some(_) => PortChoice::Even,
         };
-        Ok(Wish { transport, families, port, lifetime })
+        Ok(Wish { transport, families, port, token: None, lifetime })
     }
 
     /// Seconds asked for, clamped: the default is the least, the maximum the most (RFC 8656 section 7.2).
@@ -196,20 +210,38 @@ impl Server {
         };
         pending.waiting.retain(|f| *f != family);
         match result {
+            Ok(_) if pending.abandoned => self.outputs.push_back(Output::CloseRelay { relay }),
             Ok(local) => {
                 let announced = RelayAddr(self.addresses.announced(local));
-                let expires = now.instant + pending.lifetime;
+                // Its life begins when the client is told.
+                let expires = now.instant;
                 *allocation.relay_mut(family) = Some(Relay { id: relay, announced, local, expires });
-                self.shared.set_relay_port(local, true);
+                self.shared.set_relay_port(allocation.transport, local, true);
             }
-            Err(error) => pending.failed = Some((family, error)),
+            // If nothing comes of both families, that one of them is full says more than that the other is not there.
+            Err(BindError::FamilyNotSupported) if allocation.failed.is_some() => {}
+            Err(error) => allocation.failed = Some((family, error)),
         }
         if !pending.waiting.is_empty() {
             return;
         }
-        if let Some(pending) = self.pending.remove(&slot) {
-            self.answer_pending(now, slot, &pending);
+        match self.pending.remove(&slot) {
+            Some(pending) if pending.abandoned => drop(self.allocations.remove(slot)),
+            Some(pending) => self.answer_pending(now, slot, &pending),
+            None => {}
         }
+    }
+
+    /// The client has gone before its allocation was made; returns whether it was so. The slot stays taken until all
+    /// sockets have been heard of: nobody else may get their ids meanwhile.
+    pub(super) fn abandon(&mut self, now: Now, slot: usize) -> bool {
+        let Some(pending) = self.pending.get_mut(&slot) else { return false };
+        pending.abandoned = true;
+        self.by_flow.remove(&pending.flow);
+        for family in [Family::V4, Family::V6] {
+            self.close_relay(now, slot, family);
+        }
+        true
     }
 
     /// All sockets have been heard of: success with what there is, or failure with nothing left behind.
@@ -220,7 +252,7 @@ impl Server {
         let request = Request { message, flow: pending.flow, identity: Some(&identity) };
 
         let Some(first) = allocation.relays().next().copied() else {
-            let rejection = match pending.failed {
+            let rejection = match allocation.failed {
                 Some((_, BindError::FamilyNotSupported)) | None => Rejection::AddressFamilyNotSupported,
                 Some((_, error)) => Rejection::NoRelay(error),
             };
@@ -229,11 +261,14 @@ impl Server {
             self.reject(now, &request, rejection);
             return;
         };
+        let expires = now.instant + pending.lifetime;
+        allocation.relays_mut().for_each(|r| r.expires = expires);
         if pending.port == PortChoice::EvenPair {
             let next = SocketAddr::new(first.local.ip(), first.local.port() | 1);
             let token: ReservationToken = self.random.next();
             allocation.reservation = Some(token);
-            self.shared.reserve(token, next, now.instant, now.instant + RESERVATION_LIFETIME);
+            let expires = now.instant + RESERVATION_LIFETIME;
+            self.shared.reserve(token, &identity.user, next, now.instant, expires);
         }
         let event = Event::AllocationCreated {
             flow: allocation.flow,
@@ -244,18 +279,12 @@ impl Server {
         self.counters.allocations += 1;
         self.outputs.push_back(Output::Event(event));
         self.schedule(slot);
-        let answer = self.allocated(now, &request, slot, pending.failed);
+        let answer = self.allocated(now, &request, slot);
         self.send(request.flow, answer);
     }
 
     /// The success response for an allocation that exists.
-    fn allocated(
-        &self,
-        now: Now,
-        request: &Request<'_>,
-        slot: usize,
-        failed: Option<(Family, BindError)>,
-    ) -> Vec<u8> {
+    fn allocated(&self, now: Now, request: &Request<'_>, slot: usize) -> Vec<u8> {
         let allocation = &self.allocations[slot];
         let mut builder = request.success();
         for relay in allocation.relays() {
@@ -268,7 +297,7 @@ impl Server {
         if let Some(token) = allocation.reservation {
             builder = builder.raw(AttributeType::RESERVATION_TOKEN, &token);
         }
-        if let Some((family, error)) = failed {
+        if let Some((family, error)) = allocation.failed {
             builder = builder.address_error_code(
                 family,
                 match error {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::meter::Meter;
 use super::shared::{ReservationToken, Ticket};
 use super::sorted_map::SortedMap;
-use super::{Access, ConnectionId, FiveTuple, Limits, PeerAddr, RelayAddr, RelayId, RelayTransport};
+use super::{
+    Access, BindError, ConnectionId, FiveTuple, Limits, PeerAddr, RelayAddr, RelayId, RelayTransport,
+};
 use crate::auth::Identity;
 use crate::stun::{ChannelNumber, Family, TransactionId};
 use crate::time::Instant;
@@ -32,6 +34,7 @@ pub(super) struct Allocation {
     pub transaction: TransactionId,
     /// What the Allocate response said besides the addresses, for retransmissions.
     pub reservation: Option<ReservationToken>,
+    pub failed: Option<(Family, BindError)>,
     pub traffic: Traffic,
     pub meter: Meter,
     /// The earliest time that the timer queue knows for this allocation.
@@ -59,6 +62,7 @@ impl Allocation {
             created: now,
             transaction,
             reservation: None,
+            failed: None,
             traffic: Traffic::default(),
             meter: Meter::default(),
             scheduled: Instant::from_millis(u64::MAX),

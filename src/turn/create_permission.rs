@@ -17,15 +17,21 @@ impl Server {
         slot: usize,
     ) -> Result<Vec<u8>, Rejection> {
         let id = request.message.transaction_id();
-        let mut peers: Vec<(IpAddr, Access)> = Vec::new();
+        let mut named: Vec<PeerAddr> = Vec::new();
         for raw in request.message.attributes().filter(|a| a.kind == AttributeType::XOR_PEER_ADDRESS) {
             let Ok(Attribute::XorPeerAddress(peer)) = raw.decode(id) else {
                 return Err(Rejection::BadRequest("a malformed XOR-PEER-ADDRESS"));
             };
-            peers.push((peer.ip(), self.check_peer(slot, PeerAddr(peer))?));
+            named.push(PeerAddr(peer));
         }
-        if peers.is_empty() {
+        if named.is_empty() {
             return Err(Rejection::BadRequest("XOR-PEER-ADDRESS is missing"));
+        }
+        // What is wrong with any of them, in the order of the RFC, not in that of the attributes.
+        named.iter().try_for_each(|peer| self.check_family(slot, *peer))?;
+        let mut peers: Vec<(IpAddr, Access)> = Vec::new();
+        for peer in named {
+            peers.push((peer.0.ip(), self.check_peer(slot, peer)?));
         }
 
         let allocation = &mut self.allocations[slot];
@@ -45,11 +51,14 @@ impl Server {
         Ok(answer)
     }
 
+    fn check_family(&self, slot: usize, peer: PeerAddr) -> Result<(), Rejection> {
+        let relay = self.allocations[slot].relay(peer.family());
+        relay.map(|_| ()).ok_or(Rejection::PeerAddressFamilyMismatch)
+    }
+
     /// The family must be one of the allocation's, and the policy must leave the address open.
     pub(super) fn check_peer(&self, slot: usize, peer: PeerAddr) -> Result<Access, Rejection> {
-        if self.allocations[slot].relay(peer.family()).is_none() {
-            return Err(Rejection::PeerAddressFamilyMismatch);
-        }
+        self.check_family(slot, peer)?;
         self.policy.check(peer.0.ip()).map_err(|rule| Rejection::Forbidden { peer, rule })
     }
 }

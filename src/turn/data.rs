@@ -9,6 +9,7 @@
 
 use std::net::SocketAddr;
 
+use super::allocation::Allocation;
 use super::request::unknown;
 use super::{Access, FiveTuple, Framing, PayloadRange, PeerAddr, RelayId, RelayTransport, Server, Verdict};
 use crate::stun::{
@@ -74,7 +75,7 @@ impl Server {
             self.counters.no_permission += 1;
             return Verdict::Nothing;
         };
-        if !self.is_port_open(access, peer) {
+        if !self.is_port_open(access, RelayTransport::Udp, peer) {
             self.counters.no_permission += 1;
             return Verdict::Nothing;
         }
@@ -102,16 +103,12 @@ impl Server {
     pub fn handle_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, len: usize) -> Verdict {
         let from = PeerAddr(self.addresses.announced(from));
         let slot = relay.slot();
-        let Some(allocation) = self.allocations.get(slot) else {
+        let Some(allocation) = self.allocation_at(now, relay) else {
             self.counters.no_allocation += 1;
             return Verdict::Nothing;
         };
-        if allocation.relay(relay.family()).is_none_or(|r| r.expires <= now.instant) {
-            self.counters.no_allocation += 1;
-            return Verdict::Nothing;
-        }
         let access = allocation.peers.permission(from.0.ip(), now.instant);
-        if !access.is_some_and(|access| self.is_port_open(access, from)) {
+        if !access.is_some_and(|access| self.is_port_open(access, RelayTransport::Udp, from)) {
             self.counters.no_permission += 1;
             return Verdict::Nothing;
         }
@@ -140,7 +137,7 @@ impl Server {
     /// of "too big" errors, else 0. The client hears of it if it has a permission for that peer.
     pub fn handle_peer_error(&mut self, now: Now, relay: RelayId, to: SocketAddr, icmp: (u8, u8), mtu: u32) {
         let (kind, code) = icmp;
-        let Some(allocation) = self.allocations.get(relay.slot()) else { return };
+        let Some(allocation) = self.allocation_at(now, relay) else { return };
         let peer = PeerAddr(self.addresses.announced(to));
         // Destination unreachable and time exceeded; in ICMPv6 also packet too big.
         let relevant = match relay.family() {
@@ -160,11 +157,18 @@ impl Server {
         self.send(flow, bytes);
     }
 
-    /// On this server's own relay addresses, only the ports of live allocations are open.
-    pub(super) fn is_port_open(&self, access: Access, peer: PeerAddr) -> bool {
+    /// The allocation of a relay that is not over.
+    pub(super) fn allocation_at(&self, now: Now, relay: RelayId) -> Option<&Allocation> {
+        let allocation = self.allocations.get(relay.slot())?;
+        allocation.relay(relay.family()).filter(|r| r.expires > now.instant).map(|_| allocation)
+    }
+
+    /// On this server's own relay addresses, only the ports of live allocations are open. A UDP port and the TCP port
+    /// of the same number are two.
+    pub(super) fn is_port_open(&self, access: Access, transport: RelayTransport, peer: PeerAddr) -> bool {
         match access {
             Access::Open => true,
-            Access::RelayPortsOnly => self.shared.is_relay_port(self.addresses.local(peer.0)),
+            Access::RelayPortsOnly => self.shared.is_relay_port(transport, self.addresses.local(peer.0)),
         }
     }
 }

@@ -129,6 +129,8 @@ impl Server {
     /// A request that needs a credential: authentication, unknown attributes, then the method's own steps
     /// (RFC 8489 section 6.3, RFC 8656 section 5).
     fn request(&mut self, now: Now, request: &Request<'_>) {
+        // A request that comes before the timers were looked at must not find, or even refresh, what is over.
+        self.handle_timeout(now);
         let slot = self.slot_of(&request.flow);
         let client = request.flow.client.0;
         let identity = match slot {
@@ -228,7 +230,9 @@ impl Server {
 
     /// The stream of a client has ended: its allocation ends with it.
     pub fn client_gone(&mut self, now: Now, flow: FiveTuple) {
-        if let Some(slot) = self.slot_of(&flow) {
+        if let Some(slot) = self.slot_of(&flow)
+            && !self.abandon(now, slot)
+        {
             self.end(now, slot, EndReason::ClientGone);
         }
     }
@@ -293,12 +297,13 @@ impl Server {
         }
     }
 
-    /// Closes one of an allocation's relays with the permissions and channels of its family.
+    /// Closes one of an allocation's relays with the permissions, channels and connections of its family.
     pub(super) fn close_relay(&mut self, now: Now, slot: usize, family: Family) {
+        self.close_connections(slot, family);
         let allocation = &mut self.allocations[slot];
         if let Some(relay) = allocation.relay_mut(family).take() {
             allocation.peers.forget(family, now.instant);
-            self.shared.set_relay_port(relay.local, false);
+            self.shared.set_relay_port(allocation.transport, relay.local, false);
             self.outputs.push_back(Output::CloseRelay { relay: relay.id });
         }
     }
@@ -306,13 +311,11 @@ impl Server {
     /// Ends an allocation; nothing of it stays.
     pub(super) fn end(&mut self, now: Now, slot: usize, reason: EndReason) {
         let relay = self.allocations[slot].relays().next().map(|r| r.announced);
-        self.close_connections(slot);
         for family in [Family::V4, Family::V6] {
             self.close_relay(now, slot, family);
         }
         let allocation = self.allocations.remove(slot);
         self.by_flow.remove(&allocation.flow);
-        self.pending.remove(&slot);
         self.outputs.push_back(Output::Event(Event::AllocationEnded {
             flow: allocation.flow,
             user: allocation.owner.user.clone(),

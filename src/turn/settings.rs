@@ -24,6 +24,8 @@ pub struct Settings {
     pub allow_peers: Vec<IpNet>,
     /// Peers closed, whatever else is said of them.
     pub deny_peers: Vec<IpNet>,
+    /// Let clients bind channels 0x5000 to 0x7FFF, too, as RFC 5766 did and RFC 8656 does not.
+    pub rfc5766_channels: bool,
     /// Answer the questions of RFC 5780. `None`: CHANGE-REQUEST and its like are unknown attributes.
     pub nat_discovery: Option<NatDiscovery>,
     /// Bounds on everything that grows.
@@ -99,6 +101,7 @@ impl Default for Settings {
             own_addresses: Vec::new(),
             allow_peers: Vec::new(),
             deny_peers: Vec::new(),
+            rfc5766_channels: false,
             nat_discovery: None,
             limits: Limits::default(),
         }

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::meter::Meter;
-use super::{Limits, Settings};
+use super::{Limits, RelayTransport, Settings};
 use crate::time::Instant;
 
 /// Shared by all shards of a server.
 #[derive(Debug)]
 pub struct Shared {
     shards: u8,
-    relay_ports: Vec<(IpAddr, PortSet)>,
+    /// Of each relay address: the live UDP ports, and the TCP ports.
+    relay_ports: Vec<(IpAddr, [PortSet; 2])>,
     quota: Mutex<Quota>,
     reservations: Mutex<HashMap<ReservationToken, Reservation>>,
 }
@@ -23,8 +24,9 @@ pub struct Shared {
 pub(super) type ReservationToken = [u8; 8];
 
 /// A port kept for whoever shows its token.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Reservation {
+    user: Arc<str>,
     local: SocketAddr,
     expires: Instant,
 }
@@ -32,7 +34,7 @@ struct Reservation {
 impl Shared {
     /// Nothing in use yet. `shards` is how many servers will share this, numbered from 0.
     pub fn new(settings: &Settings, shards: u8) -> Arc<Self> {
-        let relay_ports = settings.relay_addresses.iter().map(|r| (r.local, PortSet::default())).collect();
+        let relay_ports = settings.relay_addresses.iter().map(|r| (r.local, Default::default())).collect();
         Arc::new(Self { shards, relay_ports, quota: Mutex::default(), reservations: Mutex::default() })
     }
 
@@ -41,25 +43,49 @@ impl Shared {
     }
 
     /// Does a live allocation of this server hold this local address?
-    pub(super) fn is_relay_port(&self, local: SocketAddr) -> bool {
-        self.ports(local.ip()).is_some_and(|set| set.contains(local.port()))
+    pub(super) fn is_relay_port(&self, transport: RelayTransport, local: SocketAddr) -> bool {
+        self.ports(transport, local.ip()).is_some_and(|set| set.contains(local.port()))
     }
 
-    pub(super) fn set_relay_port(&self, local: SocketAddr, live: bool) {
-        if let Some(set) = self.ports(local.ip()) {
+    pub(super) fn set_relay_port(&self, transport: RelayTransport, local: SocketAddr, live: bool) {
+        if let Some(set) = self.ports(transport, local.ip()) {
             set.set(local.port(), live);
         }
     }
 
-    fn ports(&self, ip: IpAddr) -> Option<&PortSet> {
-        self.relay_ports.iter().find(|(local, _)| *local == ip).map(|(_, set)| set)
+    fn ports(&self, transport: RelayTransport, ip: IpAddr) -> Option<&PortSet> {
+        let (_, [udp, tcp]) = self.relay_ports.iter().find(|(local, _)| *local == ip)?;
+        Some(match transport {
+            RelayTransport::Udp => udp,
+            RelayTransport::Tcp => tcp,
+        })
     }
 
     /// Keeps a port until `expires` for whoever shows `token`.
-    pub(super) fn reserve(&self, token: ReservationToken, local: SocketAddr, now: Instant, expires: Instant) {
+    pub(super) fn reserve(
+        &self,
+        token: ReservationToken,
+        user: &Arc<str>,
+        local: SocketAddr,
+        now: Instant,
+        expires: Instant,
+    ) {
         let mut reservations = lock(&self.reservations);
         reservations.retain(|_, r| r.expires > now);
-        reservations.insert(token, Reservation { local, expires });
+        reservations.insert(token, Reservation { user: user.clone(), local, expires });
+    }
+
+    /// May this user reserve one more port? As many as it may have allocations: else it could take all ports of the
+    /// server by making allocations and giving them up at once.
+    pub(super) fn may_reserve(&self, user: &Arc<str>, limits: &Limits, now: Instant) -> Result<(), Limit> {
+        let reservations = lock(&self.reservations);
+        let held = reservations.values().filter(|r| r.user == *user && r.expires > now).count();
+        if held < limits.allocations_per_user { Ok(()) } else { Err(Limit::AllocationsPerUser) }
+    }
+
+    /// The port that a token stands for, while it lasts.
+    pub(super) fn reserved(&self, token: ReservationToken, now: Instant) -> Option<SocketAddr> {
+        lock(&self.reservations).get(&token).filter(|r| r.expires > now).map(|r| r.local)
     }
 
     /// Takes a reservation: once, and only while it lasts.
@@ -186,7 +212,7 @@ impl Drop for Ticket {
 }
 
 /// What counts as one client address: an IPv4 address, or an IPv6 /64.
-pub(super) fn network_of(ip: IpAddr) -> IpAddr {
+pub fn network_of(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => IpAddr::from((u128::from(v6) & !u128::from(u64::MAX)).to_be_bytes()),

@@ -19,7 +19,7 @@ use super::request::Request;
 use super::shared::Limit;
 use super::{ConnectionId, Output, PeerAddr, RelayId, RelayTransport, Server};
 use crate::auth::Identity;
-use crate::stun::{Attribute, AttributeType, Builder, Class, Message, Method};
+use crate::stun::{Attribute, AttributeType, Builder, Class, Family, Message, Method};
 use crate::time::Now;
 
 /// How long a peer may take to answer, and then the client to bind the connection (RFC 6062 sections 5.2 to 5.4).
@@ -41,7 +41,7 @@ impl Server {
             _ => return Err(Rejection::BadRequest("XOR-PEER-ADDRESS is missing or has port 0")),
         };
         let access = self.check_peer(slot, peer)?;
-        if !self.is_port_open(access, peer) {
+        if !self.is_port_open(access, RelayTransport::Tcp, peer) {
             return Err(Rejection::Forbidden { peer, rule: Rule::OwnAddress });
         }
         let allocation = &self.allocations[slot];
@@ -80,9 +80,9 @@ impl Server {
     /// A peer has connected to a TCP relay. `None`: close it, it may not.
     pub fn peer_accepted(&mut self, now: Now, relay: RelayId, from: SocketAddr) -> Option<ConnectionId> {
         let peer = PeerAddr(self.addresses.announced(from));
-        let allocation = self.allocations.get(relay.slot())?;
+        let allocation = self.allocation_at(now, relay)?;
         let access = allocation.peers.permission(peer.0.ip(), now.instant);
-        if !access.is_some_and(|access| self.is_port_open(access, peer)) {
+        if !access.is_some_and(|access| self.is_port_open(access, RelayTransport::Tcp, peer)) {
             self.counters.no_permission += 1;
             return None;
         }
@@ -182,8 +182,10 @@ impl Server {
         }
     }
 
-    pub(super) fn close_connections(&mut self, slot: usize) {
-        for connection in std::mem::take(&mut self.allocations[slot].connections) {
+    /// The connections of one family go with its relay.
+    pub(super) fn close_connections(&mut self, slot: usize, family: Family) {
+        let connections = &mut self.allocations[slot].connections;
+        for connection in connections.extract_if(.., |c| c.peer.family() == family) {
             self.by_connection.remove(&connection.id);
             self.outputs.push_back(Output::ClosePeer { connection: connection.id });
         }

@@ -8,12 +8,11 @@ use ternd::turn::{Framing, Rates, Transport, Verdict};
 
 use crate::world::{Client, World, addr, auth_settings, peer, settings};
 
-/// A buffer as the driver keeps it: room, payload, room.
+/// The message as the driver sends it: header, payload, padding.
 fn wrapped(framing: Framing, payload: &[u8], transport: Transport) -> Vec<u8> {
-    let mut buf = vec![0xEE; Framing::HEADROOM + payload.len() + Framing::TAILROOM];
-    buf[Framing::HEADROOM..][..payload.len()].copy_from_slice(payload);
-    let range = framing.wrap(&mut buf, payload.len(), transport);
-    buf[range].to_vec()
+    let mut room = [0xEE; Framing::HEADROOM];
+    let (header, padding) = framing.header(&mut room, payload.len(), transport);
+    [&room[Framing::HEADROOM - header..], payload, &[0; 4][..padding]].concat()
 }
 
 proptest! {

@@ -1,9 +1,9 @@
 //! Each way to be refused, with its code, and that it leaves nothing behind.
 
 use ternd::stun::{Attribute, AttributeType as T, Builder, Class, Method, TransactionId};
-use ternd::turn::{BindError, Verdict};
+use ternd::turn::{BindError, Output, Verdict};
 
-use crate::world::{Client, World, addr, auth_settings, settings};
+use crate::world::{Answer, Client, World, addr, auth_settings, settings};
 
 /// What an Allocate with these attributes is answered with.
 fn allocate(world: &mut World, change: impl FnOnce(Builder) -> Builder) -> u16 {
@@ -79,6 +79,28 @@ fn no_free_port_is_508_and_gives_the_quota_back() {
     assert_eq!(allocate(&mut world, |b| b.raw(T::REQUESTED_TRANSPORT, UDP)), 508);
     world.bind_error = None;
     assert_eq!(allocate(&mut world, |b| b.raw(T::REQUESTED_TRANSPORT, UDP)), 0);
+}
+
+#[test]
+fn both_families_asked_for_and_none_to_be_had_is_508() {
+    let mut only_v4 = settings();
+    only_v4.relay_addresses.truncate(1);
+    let mut world = World::with(only_v4, auth_settings());
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.challenge(&mut world);
+    let request = alice.allocate_request().raw(T::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]);
+    let bytes = alice.sign(request);
+    // IPv4 is full and IPv6 is not there: RFC 8656 section 7.2, step 9.
+    assert_eq!(world.server.handle_client(world.now, alice.flow, &bytes), Verdict::Nothing);
+    for error in [BindError::NoPort, BindError::FamilyNotSupported] {
+        match world.server.poll_output() {
+            Some(Output::BindRelay { relay, .. }) => world.server.relay_bound(world.now, relay, Err(error)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let [(_, bytes)] = world.drive().try_into().expect("one answer");
+    assert_eq!(Answer(bytes).code(), 508);
+    world.assert_empty();
 }
 
 #[test]
@@ -185,6 +207,13 @@ fn nobody_touches_anothers_allocation() {
     assert_eq!(bob.bind(&mut world, 0x4000, "192.0.2.99:1").code(), 441);
     let request = bob.allocate_request();
     assert_eq!(bob.ask(&mut world, request).code(), 437);
+    bob.transactions = 0;
+    let replayed = bob.allocate_request();
+    assert_eq!(
+        bob.ask(&mut world, replayed).code(),
+        437,
+        "alice's transaction id makes it no retransmission"
+    );
 
     let mut stranger = Client::new("192.0.2.7:4000", "alice", "guessed");
     stranger.nonce = alice.nonce.clone();
@@ -200,6 +229,12 @@ fn permissions_all_or_none() {
     assert_eq!(alice.permit(&mut world, &[]).code(), 400);
     assert_eq!(alice.permit(&mut world, &["192.0.2.99:1", "[2001:db8:2::1]:1"]).code(), 443);
     assert_eq!(alice.permit(&mut world, &["192.0.2.99:1", "10.0.0.1:1"]).code(), 403);
+    assert_eq!(alice.permit(&mut world, &["10.0.0.1:1", "[2001:db8:2::1]:1"]).code(), 443, "443 before 403");
+    let request = alice
+        .request(Method::CREATE_PERMISSION)
+        .xor_address(T::XOR_PEER_ADDRESS, addr("10.0.0.1:1"))
+        .raw(T::XOR_PEER_ADDRESS, &[0, 1]);
+    assert_eq!(alice.ask(&mut world, request).code(), 400, "400 before both");
     let request = alice
         .request(Method::CREATE_PERMISSION)
         .xor_address(T::XOR_PEER_ADDRESS, addr("192.0.2.99:1"))
@@ -243,6 +278,22 @@ fn channels_bind_one_number_to_one_peer() {
 }
 
 #[test]
+fn old_clients_may_bind_more_channels_where_the_operator_says_so() {
+    let mut world =
+        World::with(ternd::turn::Settings { rfc5766_channels: true, ..settings() }, auth_settings());
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.allocate(&mut world);
+    let relay = world.relay_of(&alice);
+    for (number, code) in [(0x3FFF, 400), (0x5000, 0), (0x7FFF, 0), (0x8000, 400)] {
+        let peer = format!("192.0.2.99:{number}");
+        assert_eq!(alice.bind(&mut world, number, &peer).code(), code, "{number:#x}");
+        if code == 0 {
+            crate::world::assert_relayed(alice.channel(&mut world, number, b"x"), relay, &peer, 1);
+        }
+    }
+}
+
+#[test]
 fn refresh_of_another_family_is_443() {
     let mut world = World::new();
     let mut alice = Client::alice("192.0.2.7:4000");
@@ -278,6 +329,26 @@ fn quotas_per_user_per_address_and_in_total() {
     assert_eq!(first.refresh(&mut world, Some(0)).code(), 0);
     let request = carol.allocate_request();
     assert_eq!(carol.ask(&mut world, request).code(), 0, "a place has become free");
+}
+
+#[test]
+fn a_user_cannot_take_all_ports_by_reservations() {
+    let mut limited = settings();
+    limited.limits.allocations_per_user = 2;
+    let mut world = World::with(limited, auth_settings());
+    let mut code = |world: &mut World, even_port: &[u8]| {
+        let mut alice = Client::alice("192.0.2.7:4000");
+        let request = alice.allocate_request().raw(T::EVEN_PORT, even_port);
+        let code = alice.ask(world, request).code();
+        alice.refresh(world, Some(0));
+        code
+    };
+    assert_eq!(code(&mut world, &[0x80]), 0);
+    assert_eq!(code(&mut world, &[0x80]), 0);
+    assert_eq!(code(&mut world, &[0x80]), 486, "two ports are kept for it already");
+    assert_eq!(code(&mut world, &[0]), 0, "without the R bit");
+    world.wait(30);
+    assert_eq!(code(&mut world, &[0x80]), 0, "they have become free");
 }
 
 #[test]
@@ -360,7 +431,8 @@ fn noise_is_dropped_and_counted_without_an_answer() {
         assert_eq!(world.ask(flow, noise), None, "{noise:02x?}");
     }
     let counters = world.server.counters();
-    assert_eq!((counters.not_stun, counters.malformed, counters.unsupported), (4, 5, 3));
+    assert_eq!((counters.not_stun, counters.malformed, counters.unsupported), (4, 4, 3));
+    assert_eq!(counters.no_allocation, 1, "ChannelData without an allocation");
     world.assert_empty();
 }
 

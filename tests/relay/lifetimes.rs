@@ -155,3 +155,16 @@ fn a_method_on_an_expired_allocation_is_a_mismatch() {
         assert_eq!(alice.ask(&mut world, request).code(), 437, "{method:?}");
     }
 }
+
+#[test]
+fn a_request_that_overtakes_the_timer_finds_nothing_that_is_over() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (Client::alice("192.0.2.7:4000"), Client::bob("192.0.2.8:4000"));
+    alice.allocate(&mut world);
+    bob.allocate(&mut world);
+    world.now = world.now.after(std::time::Duration::from_secs(600));
+    assert_eq!(alice.refresh(&mut world, None).code(), 437, "no life after death");
+    // The path is free for another allocation, in the same moment.
+    bob.allocate(&mut world);
+    assert_eq!(world.server.allocations(), 1);
+}

@@ -2,16 +2,19 @@
 //! nothing is left. No sockets, no clocks.
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)] // a test binary has no outside
 
+#[path = "../support/counting.rs"]
+mod counting;
 mod data;
 mod digest;
 mod discovery;
 mod errors;
 mod lifetimes;
 mod memory;
+mod model;
 mod peers;
 mod story;
 mod tcp;
 mod world;
 
 #[global_allocator]
-static ALLOCATOR: memory::Counting = memory::Counting;
+static ALLOCATOR: counting::Counting = counting::Counting;

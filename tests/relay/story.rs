@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ternd::auth::Secret;
 use ternd::stun::{Attribute, AttributeType, Builder, ChannelNumber, Class, Method, TransactionId};
-use ternd::turn::{EndReason, Event, Framing, Rejection, Traffic, Verdict};
+use ternd::turn::{EndReason, Event, Framing, Output, Rejection, Traffic, Verdict};
 
 use crate::world::{Client, World, addr, assert_relayed, assert_to_client, auth_settings, peer, settings};
 
@@ -183,6 +183,39 @@ fn the_allocation_ends_with_its_connection() {
 }
 
 #[test]
+fn a_client_that_goes_while_its_sockets_are_bound_leaves_nothing_behind() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.flow.transport = ternd::turn::Transport::Tcp;
+    alice.challenge(&mut world);
+    let both = alice.allocate_request().raw(AttributeType::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]);
+    let bytes = alice.sign(both);
+    assert_eq!(world.server.handle_client(world.now, alice.flow, &bytes), Verdict::Nothing);
+    let (Some(Output::BindRelay { relay: v4, .. }), Some(Output::BindRelay { relay: v6, .. })) =
+        (world.server.poll_output(), world.server.poll_output())
+    else {
+        panic!("both families are bound")
+    };
+    world.server.relay_bound(world.now, v4, Ok(addr("198.51.100.1:50000")));
+    world.server.client_gone(world.now, alice.flow);
+    assert_eq!(world.server.poll_output(), Some(Output::CloseRelay { relay: v4 }));
+
+    // It comes back before the second socket is bound: that one's id is still taken.
+    let again = alice.allocate_request();
+    let bytes = alice.sign(again);
+    assert_eq!(world.server.handle_client(world.now, alice.flow, &bytes), Verdict::Nothing);
+    let Some(Output::BindRelay { relay, .. }) = world.server.poll_output() else { panic!("bound anew") };
+    assert!(relay != v4 && relay != v6);
+    world.server.relay_bound(world.now, v6, Ok(addr("[2001:db8::1]:50000")));
+    assert_eq!(world.server.poll_output(), Some(Output::CloseRelay { relay: v6 }));
+    world.server.relay_bound(world.now, relay, Ok(addr("198.51.100.1:50000")));
+    world.sockets.insert(relay, addr("198.51.100.1:50000"));
+    assert_eq!(world.drive().len(), 1, "the answer");
+    assert_eq!(alice.refresh(&mut world, Some(0)).code(), 0);
+    world.assert_empty();
+}
+
+#[test]
 fn one_path_per_transport() {
     let mut world = World::new();
     let mut udp = Client::alice("192.0.2.7:4000");
@@ -214,6 +247,25 @@ fn an_even_port_and_the_one_after_it() {
     let mut third = Client::alice("192.0.2.7:4002");
     let request = third.allocate_request().raw(AttributeType::RESERVATION_TOKEN, token);
     assert_eq!(third.ask(&mut world, request).code(), 508, "a token is good once");
+}
+
+#[test]
+fn a_token_is_not_used_up_by_an_allocate_that_is_refused() {
+    let mut limited = settings();
+    limited.limits.allocations_per_user = 1;
+    let mut world = World::with(limited, auth_settings());
+    let mut rtp = Client::alice("192.0.2.7:4000");
+    let request = rtp.allocate_request().raw(AttributeType::EVEN_PORT, &[0x80]);
+    let answer = rtp.allocate_with(&mut world, request);
+    let Some(Attribute::ReservationToken(token)) = answer.get(AttributeType::RESERVATION_TOKEN) else {
+        panic!("no token")
+    };
+    let mut rtcp = Client::alice("192.0.2.7:4001");
+    let request = rtcp.allocate_request().raw(AttributeType::RESERVATION_TOKEN, token);
+    assert_eq!(rtcp.ask(&mut world, request).code(), 486);
+    rtp.refresh(&mut world, Some(0));
+    let request = rtcp.allocate_request().raw(AttributeType::RESERVATION_TOKEN, token);
+    assert_eq!(rtcp.allocate_with(&mut world, request).relayed(), [addr("198.51.100.1:50001")]);
 }
 
 #[test]
@@ -270,10 +322,13 @@ fn half_of_a_dual_allocation_is_better_than_none() {
     let mut world = World::with(only_v4, auth_settings());
     let mut alice = Client::alice("192.0.2.7:4000");
     let request = alice.allocate_request().raw(AttributeType::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]);
-    let answer = alice.allocate_with(&mut world, request);
+    alice.challenge(&mut world);
+    let bytes = alice.sign(request);
+    let answer = world.ask(alice.flow, &bytes).unwrap();
     assert_eq!(answer.relayed(), [addr("198.51.100.1:50000")]);
     assert!(matches!(
         answer.get(AttributeType::ADDRESS_ERROR_CODE),
         Some(Attribute::AddressErrorCode { family: Some(ternd::stun::Family::V6), code: 440, reason: "" })
     ));
+    assert_eq!(world.ask(alice.flow, &bytes), Some(answer), "a retransmission is told the same");
 }

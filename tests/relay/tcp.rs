@@ -173,6 +173,60 @@ fn data_of_datagrams_has_no_way_through_a_tcp_allocation() {
 }
 
 #[test]
+fn nobody_connects_to_a_relay_that_is_over() {
+    let mut world = World::new();
+    let mut alice = tcp_client(&mut world, "192.0.2.7:4000");
+    let relay = world.relay_of(&alice);
+    world.wait(599);
+    alice.permit(&mut world, &["192.0.2.99:0"]);
+    // The timer has not been looked at.
+    world.now = world.now.after(std::time::Duration::from_secs(1));
+    assert_eq!(world.server.peer_accepted(world.now, relay, addr("192.0.2.99:555")), None);
+    world.server.handle_peer_error(world.now, relay, addr("192.0.2.99:555"), (3, 3), 0);
+    assert_eq!(world.drive(), []);
+}
+
+#[test]
+fn connections_end_with_the_relay_of_their_family() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.flow.transport = Transport::Tcp;
+    let request = alice.request(Method::ALLOCATE).raw(T::REQUESTED_TRANSPORT, &[6, 0, 0, 0]);
+    alice.allocate_with(&mut world, request.raw(T::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]));
+    let v4 = connect(&mut world, &mut alice, "192.0.2.99:80");
+    let v6 = connect(&mut world, &mut alice, "[2001:db8:2::99]:80");
+    let half = alice.request(Method::REFRESH).u32(T::LIFETIME, 0);
+    let answer = alice.ask(&mut world, half.raw(T::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0]));
+    assert_eq!(answer.code(), 0);
+    assert_eq!(world.streams, [Output::ClosePeer { connection: v6 }]);
+    assert_eq!(bind(&mut world, "192.0.2.7:4001", v6).1, 400);
+    assert_eq!(bind(&mut world, "192.0.2.7:4001", v4).1, 0);
+}
+
+#[test]
+fn a_udp_port_and_the_tcp_port_of_the_same_number_are_two() {
+    let mut world = World::new();
+    let mut tcp = tcp_client(&mut world, "192.0.2.7:4000");
+    let (mut alice, mut bob) = (Client::alice("192.0.2.7:4001"), Client::bob("192.0.2.8:4000"));
+    alice.allocate(&mut world);
+    let at_tcp = tcp.relayed.unwrap().to_string();
+    assert_eq!(alice.bind(&mut world, 0x4000, &at_tcp).code(), 403, "nothing relays UDP there");
+
+    // The driver finds the same number free for UDP.
+    world.next_port = tcp.relayed.unwrap().port();
+    bob.allocate(&mut world);
+    assert_eq!(bob.relayed, tcp.relayed);
+    assert_eq!(alice.bind(&mut world, 0x4000, &at_tcp).code(), 0);
+    tcp.refresh(&mut world, Some(0));
+    assert!(
+        matches!(alice.channel(&mut world, 0x4000, b"x"), Verdict::Relay { .. }),
+        "bob's port stays open"
+    );
+    bob.refresh(&mut world, Some(0));
+    assert_eq!(alice.channel(&mut world, 0x4000, b"x"), Verdict::Nothing);
+}
+
+#[test]
 fn peer_connections_are_capped_and_gone_ones_forgotten() {
     let mut settings = crate::world::settings();
     settings.limits.peer_connections = 2;

@@ -1,0 +1,50 @@
+//! A model test: beside the real relay runs a simple one, written from the text of RFC 8656 and RFC 6062, and both
+//! must agree in every output, whatever happens in whatever order.
+//!
+//! ```text
+//!             ┌─► reference.rs   plain maps, obviously right ──► what must come out ─┐
+//!  Setup, Op ─┤                                                                      ├─ equal?
+//!             └─► runner.rs ──► turn::Server ──► what comes out ─────────────────────┘
+//! ```
+//!
+//! `operations.rs` says what can happen. A sequence is made from plain bytes, so that proptest here and the fuzzer
+//! (`fuzz/fuzz_targets/operations.rs`) share one way to make it.
+
+mod operations;
+mod reference;
+mod runner;
+
+pub use operations::{Op, Ops, Setup};
+pub use runner::run;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Op, Ops, Setup, run};
+
+    /// 10,000 sequences unless `PROPTEST_CASES` says otherwise. What fails is written, shrunk, to
+    /// `tests/relay/model/mod.proptest-regressions`: commit it, and it is tried first from then on.
+    fn config() -> ProptestConfig {
+        let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+        let beside = proptest::test_runner::FileFailurePersistence::WithSource("proptest-regressions");
+        ProptestConfig {
+            cases,
+            max_shrink_iters: 20_000,
+            failure_persistence: Some(Box::new(beside)),
+            ..ProptestConfig::default()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn the_relay_does_what_the_model_says(
+            setup in any::<[u8; 4]>().prop_map(Setup::decode),
+            ops in prop::collection::vec(any::<[u8; Op::BYTES]>().prop_map(Op::decode), 1..120).prop_map(Ops),
+        ) {
+            run(&setup, &ops.0);
+        }
+    }
+}

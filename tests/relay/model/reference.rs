@@ -1,0 +1,914 @@
+//! What RFC 8656 (and RFC 6062 for TCP) says a relay does, in plain maps: no timers, no slots, no bytes. Slow and
+//! obvious. Times are whole seconds; addresses of sockets are `local`, what clients and peers are told is `announced`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use ternd::stun::{Family, Method};
+use ternd::turn::{BindError, EndReason, PortChoice, RelayTransport, Traffic};
+
+use super::operations::{Allocate, Path, Signer, WireFamily};
+
+/// Something that comes out of a relay.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Out {
+    Answer { path: Path, transaction: usize, method: Method, code: u16, says: Says },
+    Bind { transport: RelayTransport, family: Family, port: PortChoice },
+    Close { transport: RelayTransport, local: SocketAddr },
+    Created { path: Path, user: String, relay: SocketAddr, lifetime: u64 },
+    Ended { path: Path, user: String, relay: SocketAddr, lived: u64, traffic: Traffic, reason: EndReason },
+    Refused { path: Path, method: Method, user: Option<String>, code: u16 },
+    Icmp { path: Path, peer: SocketAddr },
+    Connect { from: SocketAddr, to: SocketAddr, connection: usize },
+    Attempt { path: Path, peer: SocketAddr, connection: usize },
+    Join { path: Path, connection: usize },
+    Hangup { connection: usize },
+}
+
+/// What an answer says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Says {
+    pub signed_by: Option<String>,
+    pub fingerprint: bool,
+    pub mapped: Option<SocketAddr>,
+    pub relayed: Vec<SocketAddr>,
+    pub lifetime: Option<u32>,
+    /// The how manieth that was given out.
+    pub token: Option<usize>,
+    /// ADDRESS-ERROR-CODE.
+    pub lacks: Option<(Family, u16)>,
+    pub connection: Option<usize>,
+}
+
+/// What becomes of data.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Relayed {
+    Nothing,
+    ToPeer { from: SocketAddr, to: SocketAddr, len: usize, dont_fragment: bool },
+    ToClient { path: Path, channel: Option<u16>, peer: Option<SocketAddr> },
+}
+
+/// A request with all names resolved.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Which one it is: one that is sent again has the same number.
+    pub number: usize,
+    pub transaction: usize,
+    pub path: Path,
+    pub signer: Signer,
+    /// When its nonce was issued.
+    pub nonce: Option<u64>,
+    pub unknown: bool,
+    pub fingerprint: bool,
+    pub what: Wants,
+}
+
+/// A peer in a request: there, but perhaps malformed.
+pub type Named = Option<SocketAddr>;
+
+#[derive(Clone, Debug)]
+pub enum Wants {
+    Binding,
+    Allocate(Allocate),
+    Refresh { lifetime: Option<u32>, family: Option<WireFamily> },
+    CreatePermission { peers: Vec<Named> },
+    ChannelBind { number: Option<u16>, peer: Option<Named> },
+    Connect { peer: Option<Named> },
+    ConnectionBind { connection: Option<usize> },
+}
+
+impl Wants {
+    pub fn method(&self) -> Method {
+        match self {
+            Self::Binding => Method::BINDING,
+            Self::Allocate(_) => Method::ALLOCATE,
+            Self::Refresh { .. } => Method::REFRESH,
+            Self::CreatePermission { .. } => Method::CREATE_PERMISSION,
+            Self::ChannelBind { .. } => Method::CHANNEL_BIND,
+            Self::Connect { .. } => Method::CONNECT,
+            Self::ConnectionBind { .. } => Method::CONNECTION_BIND,
+        }
+    }
+}
+
+/// What the operator has set.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Relay addresses: local and announced.
+    pub relays: Vec<(IpAddr, IpAddr)>,
+    pub default_lifetime: u64,
+    pub max_lifetime: u64,
+    pub allocations: usize,
+    pub per_user: usize,
+    pub per_address: usize,
+    pub permissions: usize,
+    pub channels: usize,
+    pub connections: usize,
+    /// Datagrams a second; 0: no cap.
+    pub packets: usize,
+    pub packets_of_user: usize,
+    /// Answers a second to a stranger's address; 0: no limit.
+    pub answers: u64,
+    pub nonce_lifetime: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Allocation {
+    path: Path,
+    user: String,
+    /// The request that made it.
+    ask: Ask,
+    transport: RelayTransport,
+    created: u64,
+    lifetime: u64,
+    port: PortChoice,
+    /// Families whose sockets are still being bound. Until none is left, nobody has an allocation.
+    waiting: Vec<Family>,
+    /// Its client went away meanwhile.
+    abandoned: bool,
+    failed: Vec<(Family, BindError)>,
+    relays: BTreeMap<Family, Relay>,
+    token: Option<usize>,
+    permissions: HashMap<IpAddr, u64>,
+    channels: HashMap<u16, (SocketAddr, u64)>,
+    connections: BTreeMap<usize, Connection>,
+    traffic: Traffic,
+    /// In which second, how many datagrams.
+    packets: (u64, usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Relay {
+    local: SocketAddr,
+    expires: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Connection {
+    peer: SocketAddr,
+    /// The Connect that waits for the peer.
+    asked: Option<Ask>,
+    /// Until when the peer may answer or the client may bind it; `None`: bound.
+    until: Option<u64>,
+}
+
+/// The relay as the RFC tells it.
+#[derive(Debug)]
+pub struct Reference {
+    pub rules: Rules,
+    pub now: u64,
+    clients: Vec<SocketAddr>,
+    streams: Vec<bool>,
+    allocations: BTreeMap<usize, Allocation>,
+    made: usize,
+    tokens: usize,
+    connections: usize,
+    /// By token: whose, which port, until when.
+    reservations: HashMap<usize, (String, SocketAddr, u64)>,
+    /// When the last nonce of a path was issued.
+    pub nonces: HashMap<Path, u64>,
+    /// Answers a stranger's address may still get, and since when.
+    answers: HashMap<IpAddr, (u64, u64)>,
+    packets_of_user: HashMap<String, (u64, usize)>,
+    pub traffic: Traffic,
+}
+
+type Refusal = u16;
+
+impl Reference {
+    pub fn new(rules: Rules, paths: impl Iterator<Item = (SocketAddr, bool)>) -> Self {
+        let (clients, streams) = paths.unzip();
+        Self {
+            rules,
+            now: 0,
+            clients,
+            streams,
+            allocations: BTreeMap::new(),
+            made: 0,
+            tokens: 0,
+            connections: 0,
+            reservations: HashMap::new(),
+            nonces: HashMap::new(),
+            answers: HashMap::new(),
+            packets_of_user: HashMap::new(),
+            traffic: Traffic::default(),
+        }
+    }
+
+    // ── Time ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Ends all that is over.
+    pub fn tick(&mut self) -> Vec<Out> {
+        let (mut out, now) = (Vec::new(), self.now);
+        let ids: Vec<usize> = self.allocations.keys().copied().collect();
+        for id in ids {
+            let a = self.allocations.get_mut(&id).unwrap();
+            if !a.waiting.is_empty() {
+                continue;
+            }
+            if a.relays.values().all(|r| r.expires <= now) {
+                out.extend(self.end(id, EndReason::Expired));
+                continue;
+            }
+            let over: Vec<Family> =
+                a.relays.iter().filter(|(_, r)| r.expires <= now).map(|(f, _)| *f).collect();
+            for family in over {
+                out.extend(self.close_relay(id, family));
+            }
+            let a = self.allocations.get_mut(&id).unwrap();
+            let late: Vec<usize> = a
+                .connections
+                .iter()
+                .filter(|(_, c)| c.until.is_some_and(|u| u <= now))
+                .map(|(n, _)| *n)
+                .collect();
+            for connection in late {
+                let a = self.allocations.get_mut(&id).unwrap();
+                let asked = a.connections.remove(&connection).unwrap().asked;
+                out.push(Out::Hangup { connection });
+                out.extend(asked.into_iter().flat_map(|ask| self.refuse(&ask, 447)));
+            }
+        }
+        out
+    }
+
+    /// When the next relay or connection is over.
+    pub fn next_end(&self) -> Option<u64> {
+        let ready = self.allocations.values().filter(|a| a.waiting.is_empty());
+        ready
+            .flat_map(|a| {
+                a.relays.values().map(|r| r.expires).chain(a.connections.values().filter_map(|c| c.until))
+            })
+            .min()
+    }
+
+    fn end(&mut self, id: usize, reason: EndReason) -> Vec<Out> {
+        let a = &self.allocations[&id];
+        let relay = a.relays.values().next().unwrap().local;
+        let ended = Out::Ended {
+            path: a.path,
+            user: a.user.clone(),
+            relay: self.announced(relay),
+            lived: self.now - a.created,
+            traffic: a.traffic,
+            reason,
+        };
+        let mut out: Vec<Out> = a.connections.keys().map(|c| Out::Hangup { connection: *c }).collect();
+        out.extend(a.relays.values().map(|r| Out::Close { transport: a.transport, local: r.local }));
+        out.push(ended);
+        self.remove(id);
+        out
+    }
+
+    fn remove(&mut self, id: usize) {
+        let user = self.allocations.remove(&id).unwrap().user;
+        // A user without allocations is forgotten.
+        if !self.allocations.values().any(|a| a.user == user) {
+            self.packets_of_user.remove(&user);
+        }
+    }
+
+    /// All that belongs to one family goes.
+    fn close_relay(&mut self, id: usize, family: Family) -> Vec<Out> {
+        let a = self.allocations.get_mut(&id).unwrap();
+        let relay = a.relays.remove(&family).unwrap();
+        a.permissions.retain(|ip, _| Family::of(ip) != family);
+        a.channels.retain(|_, (peer, _)| Family::of(&peer.ip()) != family);
+        let mut out = vec![Out::Close { transport: a.transport, local: relay.local }];
+        a.connections.retain(|connection, c| {
+            let stays = Family::of(&c.peer.ip()) != family;
+            if !stays {
+                out.push(Out::Hangup { connection: *connection });
+            }
+            stays
+        });
+        out
+    }
+
+    /// The client's connection has ended.
+    pub fn gone(&mut self, path: Path) -> Vec<Out> {
+        let Some(id) = self.at(path) else { return Vec::new() };
+        let a = self.allocations.get_mut(&id).unwrap();
+        if a.waiting.is_empty() {
+            return self.end(id, EndReason::ClientGone);
+        }
+        // It was never made, so it does not end; sockets that come later are closed at once.
+        a.abandoned = true;
+        let transport = a.transport;
+        std::mem::take(&mut a.relays)
+            .into_values()
+            .map(|r| Out::Close { transport, local: r.local })
+            .collect()
+    }
+
+    // ── Requests ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// RFC 8489 section 6.3 and 9.2.4, RFC 8656 section 5.
+    pub fn request(&mut self, ask: &Ask) -> Vec<Out> {
+        if let Wants::Binding = ask.what {
+            return self.binding(ask);
+        }
+        // Nobody asks for what is over.
+        let mut out = self.tick();
+        let code = match ask.signer {
+            Signer::Nobody | Signer::WrongPassword => Some(401),
+            Signer::WithoutNonce => Some(400),
+            Signer::Alice | Signer::Bob => {
+                let fresh = ask.nonce.is_some_and(|issued| self.now - issued <= self.rules.nonce_lifetime);
+                (!fresh).then_some(438)
+            }
+        };
+        if let Some(code) = code {
+            out.extend(self.refuse_stranger(ask, code));
+            return out;
+        }
+        let result = if ask.unknown { Err(420) } else { self.carry_out(ask) };
+        out.extend(result.unwrap_or_else(|code| self.refuse(ask, code)));
+        out
+    }
+
+    fn carry_out(&mut self, ask: &Ask) -> Result<Vec<Out>, Refusal> {
+        match &ask.what {
+            Wants::Allocate(wish) => return self.allocate(ask, wish),
+            Wants::ConnectionBind { connection } => return self.connection_bind(ask, *connection),
+            _ => {}
+        }
+        let id = self.at(ask.path).filter(|id| self.allocations[id].waiting.is_empty()).ok_or(437u16)?;
+        if self.allocations[&id].user != user(ask) {
+            return Err(441);
+        }
+        match &ask.what {
+            Wants::Refresh { lifetime, family } => self.refresh(ask, id, *lifetime, *family),
+            Wants::CreatePermission { peers } => self.create_permission(ask, id, peers),
+            Wants::ChannelBind { number, peer } => self.channel_bind(ask, id, *number, *peer),
+            Wants::Connect { peer } => self.connect(ask, id, *peer),
+            _ => unreachable!(),
+        }
+    }
+
+    fn binding(&mut self, ask: &Ask) -> Vec<Out> {
+        if !self.answers_stranger(ask.path) {
+            return Vec::new();
+        }
+        let mapped = self.clients[ask.path];
+        let (code, mapped) = if ask.unknown { (420, None) } else { (0, Some(mapped)) };
+        let says = Says { fingerprint: ask.fingerprint, mapped, ..Says::default() };
+        vec![answer(ask, code, says)]
+    }
+
+    fn success(&self, ask: &Ask, says: Says) -> Out {
+        let says = Says { signed_by: Some(user(ask).into()), fingerprint: ask.fingerprint, ..says };
+        answer(ask, 0, says)
+    }
+
+    /// An authentic request is refused.
+    fn refuse(&self, ask: &Ask, code: Refusal) -> Vec<Out> {
+        let (path, method, user) = (ask.path, ask.what.method(), Some(user(ask).to_owned()));
+        let says = Says { signed_by: user.clone(), fingerprint: ask.fingerprint, ..Says::default() };
+        vec![answer(ask, code, says), Out::Refused { path, method, user, code }]
+    }
+
+    fn refuse_stranger(&mut self, ask: &Ask, code: Refusal) -> Vec<Out> {
+        if !self.answers_stranger(ask.path) {
+            return Vec::new();
+        }
+        if code == 401 || code == 438 {
+            self.nonces.insert(ask.path, self.now);
+        }
+        let (path, method) = (ask.path, ask.what.method());
+        let says = Says { fingerprint: ask.fingerprint, ..Says::default() };
+        let mut out = vec![answer(ask, code, says)];
+        if code != 438 && ask.signer != Signer::Nobody {
+            out.push(Out::Refused { path, method, user: None, code });
+        }
+        out
+    }
+
+    /// So many a second over UDP, five seconds' worth at once.
+    fn answers_stranger(&mut self, path: Path) -> bool {
+        let rate = self.rules.answers;
+        if rate == 0 || self.streams[path] {
+            return true;
+        }
+        let full = (5 * rate, self.now);
+        let (left, since) = self.answers.entry(network(self.clients[path].ip())).or_insert(full);
+        *left = (*left + rate * (self.now - *since)).min(5 * rate);
+        *since = self.now;
+        let answered = *left > 0;
+        *left -= u64::from(answered);
+        answered
+    }
+
+    // ── Allocations: RFC 8656 section 7.2 ──────────────────────────────────────────────────────────────────────
+
+    fn allocate(&mut self, ask: &Ask, wish: &Allocate) -> Result<Vec<Out>, Refusal> {
+        // 2.
+        if let Some(id) = self.at(ask.path) {
+            let a = &self.allocations[&id];
+            return match a.ask.transaction == ask.transaction && a.user == user(ask) {
+                true if a.waiting.is_empty() => Ok(vec![self.allocated(id, ask)]),
+                true => Ok(Vec::new()),
+                false => Err(437),
+            };
+        }
+        // 3., RFC 6062 section 5.1.
+        let transport = match wish.protocol {
+            Some(17) => RelayTransport::Udp,
+            Some(6) => {
+                let for_udp = wish.even_port.is_some() || wish.dont_fragment || wish.token.is_some();
+                if for_udp || !self.streams[ask.path] {
+                    return Err(400);
+                }
+                RelayTransport::Tcp
+            }
+            Some(_) => return Err(442),
+            None => return Err(400),
+        };
+        if [wish.requested, wish.additional].contains(&Some(WireFamily::Malformed)) {
+            return Err(400);
+        }
+        // 5.
+        let mut reserved = None;
+        if let Some(token) = wish.token {
+            if wish.even_port.is_some() || wish.requested.is_some() || wish.additional.is_some() {
+                return Err(400);
+            }
+            let (_, local, until) = self.reservations.get(&token).ok_or(508u16)?;
+            if *until <= self.now {
+                return Err(508);
+            }
+            reserved = Some(*local);
+        }
+        // 6., 8., 9.
+        if wish.requested.is_some() && wish.additional.is_some() {
+            return Err(400);
+        }
+        if wish.even_port == Some(true) && wish.additional.is_some() {
+            return Err(400);
+        }
+        if wish.additional.is_some_and(|f| f != WireFamily::Is(Family::V6)) {
+            return Err(400);
+        }
+        // 7.
+        let families = match (reserved, wish.additional, wish.requested) {
+            (Some(local), _, _) => vec![Family::of(&local.ip())],
+            (_, Some(_), _) => vec![Family::V4, Family::V6],
+            (_, _, Some(WireFamily::Is(family))) => vec![family],
+            (_, _, Some(_)) => return Err(440),
+            (_, _, None) => vec![Family::V4],
+        };
+        if families.len() == 1 && !self.rules.relays.iter().any(|(local, _)| Family::of(local) == families[0])
+        {
+            return Err(440);
+        }
+        // 10.
+        let of = |what: &dyn Fn(&Allocation) -> bool| self.allocations.values().filter(|a| what(a)).count();
+        let here = network(self.clients[ask.path].ip());
+        if of(&|_| true) >= self.rules.allocations
+            || of(&|a| a.user == user(ask)) >= self.rules.per_user
+            || (wish.even_port == Some(true) && self.reserved_by(user(ask)) >= self.rules.per_user)
+            || of(&|a| network(self.clients[a.path].ip()) == here) >= self.rules.per_address
+        {
+            return Err(486);
+        }
+
+        if let Some(token) = wish.token {
+            self.reservations.remove(&token);
+        }
+        let port = match (reserved, wish.even_port) {
+            (Some(local), _) => PortChoice::Exactly(local),
+            (None, Some(true)) => PortChoice::EvenPair,
+            (None, Some(false)) => PortChoice::Even,
+            (None, None) => PortChoice::Any,
+        };
+        self.made += 1;
+        let allocation = Allocation {
+            path: ask.path,
+            user: user(ask).into(),
+            ask: ask.clone(),
+            transport,
+            created: self.now,
+            lifetime: self.lifetime(wish.lifetime),
+            port,
+            waiting: families.clone(),
+            abandoned: false,
+            failed: Vec::new(),
+            relays: BTreeMap::new(),
+            token: None,
+            permissions: HashMap::new(),
+            channels: HashMap::new(),
+            connections: BTreeMap::new(),
+            traffic: Traffic::default(),
+            packets: (0, 0),
+        };
+        self.allocations.insert(self.made, allocation);
+        Ok(families.iter().map(|f| Out::Bind { transport, family: *f, port }).collect())
+    }
+
+    /// The allocation made last, whose sockets are to be bound.
+    pub fn newest(&self) -> usize {
+        self.made
+    }
+
+    /// A socket has been bound, or not.
+    pub fn bound(&mut self, id: usize, family: Family, result: Result<SocketAddr, BindError>) -> Vec<Out> {
+        let a = self.allocations.get_mut(&id).unwrap();
+        a.waiting.retain(|f| *f != family);
+        let mut out = Vec::new();
+        match result {
+            Ok(local) if a.abandoned => out.push(Out::Close { transport: a.transport, local }),
+            Ok(local) => drop(a.relays.insert(family, Relay { local, expires: 0 })),
+            Err(error) => a.failed.push((family, error)),
+        }
+        if !a.waiting.is_empty() {
+            return out;
+        }
+        if a.abandoned {
+            self.remove(id);
+            return out;
+        }
+        let ask = a.ask.clone();
+        let Some(first) = a.relays.values().next().map(|r| r.local) else {
+            // 9. for both families, 7. and 8. for one.
+            let code = match a.failed[..] {
+                [(_, BindError::FamilyNotSupported)] => 440,
+                _ => 508,
+            };
+            self.remove(id);
+            out.extend(self.refuse(&ask, code));
+            return out;
+        };
+        let expires = self.now + a.lifetime;
+        a.relays.values_mut().for_each(|r| r.expires = expires);
+        if a.port == PortChoice::EvenPair {
+            a.token = Some(self.tokens);
+            let next = SocketAddr::new(first.ip(), first.port() + 1);
+            self.reservations.insert(self.tokens, (a.user.clone(), next, self.now + 30));
+            self.tokens += 1;
+        }
+        let (path, user, lifetime) = (a.path, a.user.clone(), a.lifetime);
+        out.push(Out::Created { path, user, relay: self.announced(first), lifetime });
+        out.push(self.allocated(id, &ask));
+        out
+    }
+
+    fn allocated(&self, id: usize, ask: &Ask) -> Out {
+        let a = &self.allocations[&id];
+        let code = |error| if error == BindError::FamilyNotSupported { 440 } else { 508 };
+        let says = Says {
+            mapped: Some(self.clients[a.path]),
+            relayed: a.relays.values().map(|r| self.announced(r.local)).collect(),
+            lifetime: a.relays.values().map(|r| (r.expires - self.now) as u32).max(),
+            token: a.token,
+            lacks: a.failed.first().map(|(family, error)| (*family, code(*error))),
+            ..Says::default()
+        };
+        self.success(ask, says)
+    }
+
+    /// Is this port kept for somebody?
+    pub fn is_reserved(&self, local: SocketAddr) -> bool {
+        self.reservations.values().any(|(_, reserved, until)| *reserved == local && *until > self.now)
+    }
+
+    /// A user may hold as many reservations as allocations.
+    fn reserved_by(&self, user: &str) -> usize {
+        self.reservations.values().filter(|(by, _, until)| by == user && *until > self.now).count()
+    }
+
+    fn lifetime(&self, asked: Option<u32>) -> u64 {
+        let asked = asked.map_or(0, u64::from);
+        asked.min(self.rules.max_lifetime).max(self.rules.default_lifetime)
+    }
+
+    // ── Refresh, permissions, channels: sections 8.2, 10.2, 12.2 ───────────────────────────────────────────────
+
+    fn refresh(
+        &mut self,
+        ask: &Ask,
+        id: usize,
+        lifetime: Option<u32>,
+        family: Option<WireFamily>,
+    ) -> Result<Vec<Out>, Refusal> {
+        let a = &self.allocations[&id];
+        let of: Vec<Family> = match family {
+            None => a.relays.keys().copied().collect(),
+            Some(WireFamily::Malformed) => return Err(400),
+            Some(WireFamily::Is(family)) if a.relays.contains_key(&family) => vec![family],
+            Some(_) => return Err(443),
+        };
+        let (desired, all) = (self.lifetime(lifetime), of.len() == a.relays.len());
+        let mut out = Vec::new();
+        let mut granted = 0;
+        if lifetime == Some(0) {
+            match all {
+                true => out.extend(self.end(id, EndReason::Deleted)),
+                false => out.extend(self.close_relay(id, of[0])),
+            }
+        } else {
+            granted = desired as u32;
+            let expires = self.now + desired;
+            let a = self.allocations.get_mut(&id).unwrap();
+            a.relays.iter_mut().filter(|(f, _)| of.contains(f)).for_each(|(_, r)| r.expires = expires);
+        }
+        out.push(self.success(ask, Says { lifetime: Some(granted), ..Says::default() }));
+        Ok(out)
+    }
+
+    fn create_permission(&mut self, ask: &Ask, id: usize, peers: &[Named]) -> Result<Vec<Out>, Refusal> {
+        if peers.is_empty() || peers.contains(&None) {
+            return Err(400);
+        }
+        let a = &self.allocations[&id];
+        let ips: Vec<IpAddr> = peers.iter().flatten().map(SocketAddr::ip).collect();
+        if ips.iter().any(|ip| !a.relays.contains_key(&Family::of(ip))) {
+            return Err(443);
+        }
+        if ips.iter().any(|ip| self.closed(*ip)) {
+            return Err(403);
+        }
+        self.permit(id, &ips)?;
+        Ok(vec![self.success(ask, Says::default())])
+    }
+
+    fn permit(&mut self, id: usize, ips: &[IpAddr]) -> Result<(), Refusal> {
+        let (now, most) = (self.now, self.rules.permissions);
+        let a = self.allocations.get_mut(&id).unwrap();
+        let mut permissions = a.permissions.clone();
+        permissions.retain(|_, until| *until > now);
+        permissions.extend(ips.iter().map(|ip| (*ip, now + 300)));
+        if permissions.len() > most {
+            return Err(508);
+        }
+        a.permissions = permissions;
+        Ok(())
+    }
+
+    fn channel_bind(
+        &mut self,
+        ask: &Ask,
+        id: usize,
+        number: Option<u16>,
+        peer: Option<Named>,
+    ) -> Result<Vec<Out>, Refusal> {
+        let now = self.now;
+        let number = number.filter(|n| (0x4000..=0x4FFF).contains(n)).ok_or(400u16)?;
+        let peer = peer.flatten().filter(|p| p.port() != 0).ok_or(400u16)?;
+        let mut channels = self.allocations[&id].channels.clone();
+        channels.retain(|_, (_, until)| *until > now);
+        if channels.iter().any(|(n, (p, _))| (*n == number) != (*p == peer)) {
+            return Err(400);
+        }
+        self.may_reach(id, peer)?;
+        channels.insert(number, (peer, now + 600));
+        if channels.len() > self.rules.channels {
+            return Err(508);
+        }
+        self.permit(id, &[peer.ip()])?;
+        self.allocations.get_mut(&id).unwrap().channels = channels;
+        Ok(vec![self.success(ask, Says::default())])
+    }
+
+    fn may_reach(&self, id: usize, peer: SocketAddr) -> Result<(), Refusal> {
+        let a = &self.allocations[&id];
+        if !a.relays.contains_key(&Family::of(&peer.ip())) {
+            return Err(443);
+        }
+        if self.closed(peer.ip()) || !self.open(a.transport, peer) {
+            return Err(403);
+        }
+        Ok(())
+    }
+
+    // ── Peers ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// In this world: open are two nets, and the relays themselves.
+    fn closed(&self, ip: IpAddr) -> bool {
+        let open = match ip {
+            IpAddr::V4(ip) => ip.octets()[..3] == [192, 0, 2],
+            IpAddr::V6(ip) => ip.segments()[..3] == [0x2001, 0xDB8, 2],
+        };
+        !open && !self.is_own(ip)
+    }
+
+    fn is_own(&self, ip: IpAddr) -> bool {
+        self.rules.relays.iter().any(|(local, announced)| [*local, *announced].contains(&ip))
+    }
+
+    /// On the relays' own addresses only ports that relay the same protocol are open.
+    fn open(&self, transport: RelayTransport, peer: SocketAddr) -> bool {
+        let local = self.local(peer);
+        let mut live =
+            self.allocations.values().filter(|a| a.transport == transport).flat_map(|a| a.relays.values());
+        !self.is_own(peer.ip()) || live.any(|r| r.local == local)
+    }
+
+    pub fn announced(&self, local: SocketAddr) -> SocketAddr {
+        let known = self.rules.relays.iter().find(|(l, _)| *l == local.ip());
+        known.map_or(local, |(_, announced)| SocketAddr::new(*announced, local.port()))
+    }
+
+    fn local(&self, announced: SocketAddr) -> SocketAddr {
+        let known = self.rules.relays.iter().find(|(_, a)| *a == announced.ip());
+        known.map_or(announced, |(local, _)| SocketAddr::new(*local, announced.port()))
+    }
+
+    /// The relay at this address, if it is not over.
+    fn alive(&self, transport: RelayTransport, local: SocketAddr) -> Option<usize> {
+        let here = |a: &Allocation| {
+            a.transport == transport && a.relays.values().any(|r| r.local == local && r.expires > self.now)
+        };
+        self.allocations.iter().find(|(_, a)| a.waiting.is_empty() && here(a)).map(|(id, _)| *id)
+    }
+
+    fn permitted(&self, id: usize, peer: SocketAddr) -> bool {
+        self.allocations[&id].permissions.get(&peer.ip()).is_some_and(|until| *until > self.now)
+    }
+
+    // ── Data: sections 11 and 12 ───────────────────────────────────────────────────────────────────────────────
+
+    pub fn send(&mut self, path: Path, peer: Named, len: usize, dont_fragment: bool) -> Relayed {
+        match (self.at(path), peer.filter(|p| p.port() != 0)) {
+            (Some(id), Some(peer)) => self.to_peer(id, peer, len, dont_fragment),
+            _ => Relayed::Nothing,
+        }
+    }
+
+    pub fn channel(&mut self, path: Path, number: u16, len: usize) -> Relayed {
+        let Some(id) = self.at(path) else { return Relayed::Nothing };
+        match self.allocations[&id].channels.get(&number) {
+            Some((peer, until)) if *until > self.now => self.to_peer(id, *peer, len, false),
+            _ => Relayed::Nothing,
+        }
+    }
+
+    fn to_peer(&mut self, id: usize, peer: SocketAddr, len: usize, dont_fragment: bool) -> Relayed {
+        let a = &self.allocations[&id];
+        let relay = a.relays.get(&Family::of(&peer.ip())).filter(|r| r.expires > self.now).copied();
+        let passes =
+            a.transport == RelayTransport::Udp && self.permitted(id, peer) && self.open(a.transport, peer);
+        let Some(relay) = relay.filter(|_| passes) else { return Relayed::Nothing };
+        if !self.within_caps(id) {
+            return Relayed::Nothing;
+        }
+        for traffic in [&mut self.allocations.get_mut(&id).unwrap().traffic, &mut self.traffic] {
+            traffic.to_peers += 1;
+            traffic.to_peers_bytes += len as u64;
+        }
+        Relayed::ToPeer { from: relay.local, to: self.local(peer), len, dont_fragment }
+    }
+
+    /// A datagram has come in at a relay.
+    pub fn from_peer(&mut self, local: SocketAddr, from: SocketAddr, len: usize) -> Relayed {
+        let peer = self.announced(from);
+        let Some(id) = self.alive(RelayTransport::Udp, local) else { return Relayed::Nothing };
+        if !self.permitted(id, peer) || !self.open(RelayTransport::Udp, peer) || !self.within_caps(id) {
+            return Relayed::Nothing;
+        }
+        let a = self.allocations.get_mut(&id).unwrap();
+        for traffic in [&mut a.traffic, &mut self.traffic] {
+            traffic.to_client += 1;
+            traffic.to_client_bytes += len as u64;
+        }
+        let bound = a.channels.iter().find(|(_, (p, until))| *p == peer && *until > self.now);
+        let channel = bound.map(|(number, _)| *number);
+        Relayed::ToClient { path: a.path, channel, peer: channel.is_none().then_some(peer) }
+    }
+
+    /// So many datagrams a second of one allocation, and of one user.
+    fn within_caps(&mut self, id: usize) -> bool {
+        let now = self.now;
+        let count = |(second, n): &mut (u64, usize), most: usize| {
+            if *second != now {
+                (*second, *n) = (now, 0);
+            }
+            *n += 1;
+            most == 0 || *n <= most
+        };
+        let a = self.allocations.get_mut(&id).unwrap();
+        let of_user = self.packets_of_user.entry(a.user.clone()).or_default();
+        count(&mut a.packets, self.rules.packets) && count(of_user, self.rules.packets_of_user)
+    }
+
+    /// Section 11.5: the client hears of it if it has a permission.
+    pub fn icmp(&self, transport: RelayTransport, local: SocketAddr, to: SocketAddr) -> Vec<Out> {
+        let peer = self.announced(to);
+        let id = self.alive(transport, local).filter(|id| self.permitted(*id, peer));
+        id.map(|id| Out::Icmp { path: self.allocations[&id].path, peer }).into_iter().collect()
+    }
+
+    // ── Connections to peers: RFC 6062 section 5 ───────────────────────────────────────────────────────────────
+
+    fn connect(&mut self, ask: &Ask, id: usize, peer: Option<Named>) -> Result<Vec<Out>, Refusal> {
+        if self.allocations[&id].transport != RelayTransport::Tcp {
+            return Err(400);
+        }
+        let peer = peer.flatten().filter(|p| p.port() != 0).ok_or(400u16)?;
+        self.may_reach(id, peer)?;
+        let a = &self.allocations[&id];
+        if let Some(same) = a.connections.values().find(|c| c.peer == peer) {
+            let again = same.asked.as_ref().is_some_and(|a| a.number == ask.number);
+            return if again { Ok(Vec::new()) } else { Err(446) };
+        }
+        if a.connections.len() >= self.rules.connections {
+            return Err(508);
+        }
+        let from = a.relays[&Family::of(&peer.ip())].local;
+        let connection = self.add_connection(id, peer, Some(ask.clone()));
+        Ok(vec![Out::Connect { from, to: self.local(peer), connection }])
+    }
+
+    fn add_connection(&mut self, id: usize, peer: SocketAddr, asked: Option<Ask>) -> usize {
+        let connection = Connection { peer, asked, until: Some(self.now + 30) };
+        self.allocations.get_mut(&id).unwrap().connections.insert(self.connections, connection);
+        self.connections += 1;
+        self.connections - 1
+    }
+
+    fn of_connection(&mut self, connection: usize) -> Option<&mut Allocation> {
+        self.allocations.values_mut().find(|a| a.connections.contains_key(&connection))
+    }
+
+    /// The peer has answered, or not.
+    pub fn connected(&mut self, connection: usize, reached: bool) -> Vec<Out> {
+        let until = Some(self.now + 30);
+        let Some(a) = self.of_connection(connection) else { return Vec::new() };
+        let entry = a.connections.get_mut(&connection).unwrap();
+        let Some(ask) = entry.asked.take() else { return Vec::new() };
+        if reached {
+            entry.until = until;
+            return vec![self.success(&ask, Says { connection: Some(connection), ..Says::default() })];
+        }
+        a.connections.remove(&connection);
+        self.refuse(&ask, 447)
+    }
+
+    /// A peer connects to a relay; may it?
+    pub fn accept(&mut self, local: SocketAddr, from: SocketAddr) -> (Option<usize>, Vec<Out>) {
+        let peer = self.announced(from);
+        let Some(id) = self.alive(RelayTransport::Tcp, local) else { return (None, Vec::new()) };
+        let a = &self.allocations[&id];
+        if !self.permitted(id, peer)
+            || !self.open(RelayTransport::Tcp, peer)
+            || a.connections.len() >= self.rules.connections
+        {
+            return (None, Vec::new());
+        }
+        let path = a.path;
+        let connection = self.add_connection(id, peer, None);
+        (Some(connection), vec![Out::Attempt { path, peer, connection }])
+    }
+
+    fn connection_bind(&mut self, ask: &Ask, connection: Option<usize>) -> Result<Vec<Out>, Refusal> {
+        let (now, alone) = (self.now, self.streams[ask.path] && self.at(ask.path).is_none());
+        let connection = connection.filter(|_| alone).ok_or(400u16)?;
+        let a = self.of_connection(connection).ok_or(400u16)?;
+        if a.user != user(ask) {
+            return Err(441);
+        }
+        let entry = a.connections.get_mut(&connection).unwrap();
+        if entry.asked.is_some() || entry.until.is_none_or(|until| until <= now) {
+            return Err(400);
+        }
+        entry.until = None;
+        let answer = self.success(ask, Says { connection: Some(connection), ..Says::default() });
+        Ok(vec![answer, Out::Join { path: ask.path, connection }])
+    }
+
+    pub fn peer_gone(&mut self, connection: usize) {
+        if let Some(a) = self.of_connection(connection) {
+            a.connections.remove(&connection);
+        }
+    }
+
+    // ── ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// The allocation of a path, be it that its sockets are still being bound.
+    fn at(&self, path: Path) -> Option<usize> {
+        self.allocations.iter().find(|(_, a)| a.path == path && !a.abandoned).map(|(id, _)| *id)
+    }
+
+    /// Allocations, counting those that are being made.
+    pub fn allocations(&self) -> usize {
+        self.allocations.len()
+    }
+}
+
+fn answer(ask: &Ask, code: u16, says: Says) -> Out {
+    Out::Answer { path: ask.path, transaction: ask.transaction, method: ask.what.method(), code, says }
+}
+
+fn user(ask: &Ask) -> &'static str {
+    if ask.signer == Signer::Bob { "bob" } else { "alice" }
+}
+
+/// What counts as one client address.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+    }
+}
