@@ -33,7 +33,7 @@ impl Clock {
     }
 
     /// The time since the epoch, as fine as the clock tells it: for round trips shorter than a millisecond.
-    pub fn elapsed(&self) -> Duration {
+    pub fn since_start(&self) -> Duration {
         self.epoch.elapsed()
     }
 }

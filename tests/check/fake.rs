@@ -55,6 +55,15 @@ pub(crate) fn mapped_with_other(request: &Message<'_>, address: SocketAddr, othe
 
 /// A firewall in front of `server`: requests and responses pass, relayed data does not. Its port.
 pub(crate) fn firewall(server: SocketAddr) -> u16 {
+    between(server, |bytes| Message::parse(bytes).is_ok_and(|message| message.class() != Class::Indication))
+}
+
+/// A NAT on the way to `server`, and to nobody else. Its port.
+pub(crate) fn nat(server: SocketAddr) -> u16 {
+    between(server, |_| true)
+}
+
+fn between(server: SocketAddr, passes: fn(&[u8]) -> bool) -> u16 {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = socket.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -80,10 +89,6 @@ pub(crate) fn firewall(server: SocketAddr) -> u16 {
         }
     });
     port
-}
-
-fn passes(bytes: &[u8]) -> bool {
-    Message::parse(bytes).is_ok_and(|message| message.class() != Class::Indication)
 }
 
 /// An HTTP server that answers a request with a status and a body; its port.

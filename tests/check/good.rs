@@ -1,9 +1,10 @@
 //! Servers that are good.
 
 use std::fs;
+use std::net::Ipv4Addr;
 
 use crate::fake;
-use crate::run::{Coturn, SECRET, SHARED_SECRET, TempDir, check, command, has_ipv6};
+use crate::run::{Coturn, SECRET, SHARED_SECRET, TempDir, Ternd, check, command, free_port, has_ipv6};
 
 const LOOPBACK: &[&str] = &["--allow-loopback-peers"];
 
@@ -11,8 +12,8 @@ const RELAYED: [&str; 7] = [
     "Allocate, unsigned ok",
     "Allocate ok",
     "CreatePermission ok",
-    "Peer to client ok",
     "ChannelBind ok",
+    "Peer to client ok",
     "Round trip ok",
     "Refresh 0 ok",
 ];
@@ -99,6 +100,50 @@ fn two_allocations_where_the_peer_policy_closes_this_machine() {
             found.step("CreatePermission")["detail"].as_str().unwrap().contains("is closed to peers (403)")
         );
     }
+}
+
+/// The relay sees the second socket at another port than the server told it: that of a symmetric NAT.
+#[test]
+fn a_peer_behind_a_symmetric_nat() {
+    let Some(coturn) = Coturn::start(&[SHARED_SECRET, LOOPBACK]) else { return };
+    let port = fake::nat((Ipv4Addr::LOCALHOST, coturn.port).into());
+    let found = check(&format!("turn:127.0.0.1:{port}"), &["--secret", SECRET]);
+    found.assert_good();
+    assert_eq!(found.rows()[1..9], [&["Binding ok"][..], &RELAYED].concat());
+    let bound = found.step("ChannelBind")["detail"].as_str().unwrap();
+    let seen = found.step("Peer to client")["detail"].as_str().unwrap();
+    let bound = bound.rsplit(' ').next().unwrap();
+    assert!(bound.starts_with("127.0.0.1:") && !seen.contains(bound), "{bound}, {seen}");
+}
+
+/// On its own machine ternd lets peers in only at the relay ports of live allocations.
+#[test]
+fn ternd_itself() {
+    let dir = TempDir::new();
+    let [port, tls, http] = [(); 3].map(|()| free_port());
+    let config = format!(
+        "[listen]\nudp = ['127.0.0.1:{port}']\ntcp = ['127.0.0.1:{port}']\ntls = ['127.0.0.1:{tls}']\n\
+         http = ['127.0.0.1:{http}']\n[auth]\nsecret = '{SECRET}'\n[relay]\naddresses = ['127.0.0.1']\n\
+         [ice]\napi-keys = ['a key of sixteen and more']\n"
+    );
+    fs::write(dir.file("ternd.toml"), config).unwrap();
+    let _ternd = Ternd::start(&dir.file("ternd.toml"), &[port, tls, http]);
+    let relayed =
+        ["Second allocation ok", "CreatePermission ok", "ChannelBind ok", "Round trip ok", "Refresh 0 ok"];
+    for uri in [
+        format!("turn:127.0.0.1:{port}"),
+        format!("turn:127.0.0.1:{port}?transport=tcp"),
+        format!("turns:127.0.0.1:{tls}"),
+    ] {
+        let found = check(&format!("{uri} --insecure"), &["--secret", SECRET]);
+        assert_eq!((found.code, found.counts("fail")), (0, 0), "{:?}", found.rows());
+        assert!(found.rows().ends_with(&relayed.map(str::to_owned)), "{:?}", found.rows());
+        assert!(found.step("ChannelBind")["detail"].as_str().unwrap().contains("the server's own address"));
+    }
+    let line = format!("--ice-url http://127.0.0.1:{http}/v1/ice --insecure --ice-key");
+    let found = check(&line, &["a key of sixteen and more"]);
+    assert_eq!((found.code, found.counts("fail")), (0, 0), "{:?}", found.rows());
+    assert_eq!(found.rows().iter().filter(|row| *row == "Round trip ok").count(), 3, "{:?}", found.rows());
 }
 
 /// The same where nobody signs, so that both allocations are made with our own requests.

@@ -165,13 +165,8 @@ impl Coturn {
             }
         };
         let this = Self { process, port, tls_port, dir };
-        for _ in 0..200 {
-            if TcpStream::connect((ip, tls_port)).is_ok() && TcpStream::connect((ip, port)).is_ok() {
-                return Some(this);
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        panic!("turnserver does not listen on {ip}:{port}");
+        await_ports(ip, &[port, tls_port]);
+        Some(this)
     }
 
     /// The authority that signed its certificate for "localhost".
@@ -184,6 +179,36 @@ impl Drop for Coturn {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+fn await_ports(ip: &str, ports: &[u16]) {
+    for _ in 0..400 {
+        if ports.iter().all(|port| TcpStream::connect((ip, *port)).is_ok()) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("nothing listens on {ip}, ports {ports:?}");
+}
+
+/// A running ternd.
+pub(crate) struct Ternd(Child);
+
+impl Ternd {
+    pub(crate) fn start(config: &str, ports: &[u16]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ternd"));
+        let command = command.args(["serve", "--config", config]).stdout(Stdio::null()).stderr(Stdio::null());
+        let this = Self(command.spawn().unwrap());
+        await_ports("127.0.0.1", ports);
+        this
+    }
+}
+
+impl Drop for Ternd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

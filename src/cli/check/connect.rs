@@ -31,9 +31,9 @@ pub(super) struct Context {
 impl Context {
     /// A future, and how long it took.
     pub(super) async fn time<T>(&self, future: impl Future<Output = T>) -> (T, Duration) {
-        let start = self.clock.elapsed();
+        let start = self.clock.since_start();
         let value = future.await;
-        (value, self.clock.elapsed().saturating_sub(start))
+        (value, self.clock.since_start().saturating_sub(start))
     }
 
     /// The same, with an end to patience.

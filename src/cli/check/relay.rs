@@ -28,48 +28,42 @@ const CHANNEL: &str = "ChannelBind";
 const ROUND_TRIP: &str = "Round trip";
 const SECOND: &str = "Second allocation";
 
-/// The channels to the socket and to the second allocation: a number is for one peer.
+/// The channels to the socket, to the socket as the relay sees it, and to the second allocation.
 const TO_SOCKET: u16 = 0x4000;
-const TO_SECOND: u16 = 0x4001;
+const TO_SEEN: u16 = 0x4001;
+const TO_SECOND: u16 = 0x4002;
 /// Between two tries: datagrams get lost.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// The rows about relaying from `relayed`.
 pub(super) async fn check(leg: &Leg<'_>, report: &mut Report, session: &mut Session, relayed: SocketAddr) {
     let exchange = Exchange { leg, relayed, inward: token(), outward: token() };
-    let Some((partner, peer)) = Partner::socket(leg, relayed).await else {
-        let why = "no server tells this machine its UDP address; a second allocation is the peer instead";
-        report.push(Row::skip(INWARD, why));
-        exchange.with_allocation(report, session).await;
-        return;
+    let through = match Partner::socket(leg, relayed).await {
+        Some((partner, peer)) => exchange.with_socket(report, session, &partner, peer).await,
+        None => {
+            let why = "no server tells this machine its UDP address; a second allocation is the peer instead";
+            report.push(Row::skip(INWARD, why));
+            Through::Nothing
+        }
     };
-    match exchange.permit(session, peer).await {
-        Permit::Given(took) => {
-            report.push(Row::ok(PERMISSION, format!("for {}, a second socket here", peer.ip())).took(took));
-        }
-        Permit::Closed(took) => {
-            let what = format!("{} is closed to peers (403)", peer.ip());
-            report.push(
-                match unreachable(peer.ip()) {
-                    Some(range) => Row::ok(
-                        PERMISSION,
-                        format!("{what}, right for {range}; a second allocation is the peer instead"),
-                    ),
-                    None => Row::warn(PERMISSION, what, policy(peer)),
-                }
-                .took(took),
-            );
-            return exchange.with_allocation(report, session).await;
-        }
-        Permit::Failed(row) => return report.push(row),
-    }
-    if !exchange.with_socket(report, session, &partner, peer).await {
+    if through == Through::Nothing {
         exchange.with_allocation(report, session).await;
     }
 }
 
+/// What a partner has shown.
+#[derive(PartialEq, Eq)]
+enum Through {
+    /// All there is to see.
+    Enough,
+    /// Another kind of partner may show more.
+    Nothing,
+}
+
+/// What came of a request about a peer.
 enum Permit {
     Given(Duration),
+    /// 403.
     Closed(Duration),
     Failed(Row),
 }
@@ -93,26 +87,58 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// With a plain socket. False: not a byte came through.
+    /// With a plain socket, which the server sees at `peer`.
     async fn with_socket(
         &self,
         report: &mut Report,
         session: &mut Session,
         partner: &Partner,
         peer: SocketAddr,
-    ) -> bool {
-        let half = self.leg.ctx.patience / 2;
-        let (unasked, took) = self.leg.ctx.time(self.inward(session, partner, half)).await;
-        // A NAT may show the relay another port than it showed the STUN server.
-        let peer = unasked.unwrap_or(peer);
-        if let Some(row) = self.bind(session, TO_SOCKET, peer).await {
-            report.push(row);
-            return true;
+    ) -> Through {
+        // Some servers close the ports of an address, not the address: the channel's answer counts, too.
+        match self.permit(session, peer).await {
+            Permit::Given(took) => {
+                report
+                    .push(Row::ok(PERMISSION, format!("for {}, a second socket here", peer.ip())).took(took));
+            }
+            Permit::Closed(took) => {
+                report.push(self.closed(PERMISSION, peer).took(took));
+                return Through::Nothing;
+            }
+            Permit::Failed(row) => {
+                report.push(row);
+                return Through::Enough;
+            }
         }
-        let bound = Row::ok(CHANNEL, format!("channel {TO_SOCKET:#06x} is for {peer}"));
-        let trip = self.round_trip(session, TO_SOCKET, partner, half).await;
-        let inward = match (unasked, trip.back) {
-            (Some(_), _) => {
+        match self.bind(session, TO_SOCKET, peer).await {
+            Permit::Given(took) => report.push(bound(TO_SOCKET, peer).took(took)),
+            Permit::Closed(took) => {
+                report.push(self.closed(CHANNEL, peer).took(took));
+                return Through::Nothing;
+            }
+            Permit::Failed(row) => {
+                report.push(row);
+                return Through::Enough;
+            }
+        }
+        let half = self.leg.ctx.patience / 2;
+        let (unasked, took) = self.leg.ctx.time(self.inward(session, partner, peer, half)).await;
+        let mut channel = TO_SOCKET;
+        if let Some(seen) = unasked.filter(|seen| *seen != peer) {
+            // The NAT here shows the relay another port than it showed the STUN server.
+            if let Permit::Given(_) = self.bind(session, TO_SEEN, seen).await {
+                channel = TO_SEEN;
+            }
+        }
+        let trip = self.round_trip(session, channel, partner, half).await;
+        report.push(self.inward_row(unasked, &trip).took(took));
+        report.push(self.trip_row(&trip));
+        if unasked.is_none() && trip.seen_from.is_none() { Through::Nothing } else { Through::Enough }
+    }
+
+    fn inward_row(&self, unasked: Option<SocketAddr>, trip: &Trip) -> Row {
+        match (unasked, trip.back) {
+            (Some(peer), _) => {
                 Row::ok(INWARD, format!("a datagram from {peer} to {} came through", self.relayed))
             }
             (None, Some(_)) => Row::warn(
@@ -125,17 +151,21 @@ impl Exchange<'_> {
                 ),
             ),
             (None, None) => {
-                Row::fail(INWARD, format!("nothing sent to {} came through", self.relayed), self.lost(&trip))
+                Row::fail(INWARD, format!("nothing sent to {} came through", self.relayed), self.lost(trip))
             }
-        };
-        report.push(inward.took(took));
-        report.push(bound);
-        if unasked.is_none() && trip.seen_from.is_none() {
-            report.push(Row::fail(ROUND_TRIP, "nothing reached the peer", self.lost(&trip)));
-            return false;
         }
-        report.push(self.trip_row(&trip));
-        true
+    }
+
+    /// A peer that is refused with 403.
+    fn closed(&self, step: &'static str, peer: SocketAddr) -> Row {
+        let what = if step == PERMISSION { peer.ip().to_string() } else { peer.to_string() };
+        let what = format!("{what} is closed to peers (403)");
+        let right = match unreachable(peer.ip()) {
+            _ if peer.ip() == self.relayed.ip() => "the server's own address",
+            Some(range) => range,
+            None => return Row::warn(step, what, policy(peer)),
+        };
+        Row::ok(step, format!("{what}, as is right for {right}; a second allocation is the peer instead"))
     }
 
     /// With a second allocation of the same server.
@@ -171,10 +201,13 @@ impl Exchange<'_> {
             }
             Permit::Failed(row) => return report.push(row),
         }
-        if let Some(row) = self.bind(session, TO_SECOND, other).await {
-            return report.push(row);
+        match self.bind(session, TO_SECOND, other).await {
+            Permit::Given(took) => report.push(bound(TO_SECOND, other).took(took)),
+            Permit::Closed(took) => {
+                return report.push(Row::fail(CHANNEL, "403 Forbidden", own_relay(other)).took(took));
+            }
+            Permit::Failed(row) => return report.push(row),
         }
-        report.push(Row::ok(CHANNEL, format!("channel {TO_SECOND:#06x} is for {other}")));
         // Gives the partner its permission, too.
         if let Err(said) = partner.send(self.relayed, &self.inward).await {
             return report.push(refused_to_second(&said));
@@ -187,48 +220,52 @@ impl Exchange<'_> {
     }
 
     async fn permit(&self, session: &mut Session, peer: SocketAddr) -> Permit {
-        let request = session.ask(METHOD_CREATE_PERMISSION, || vec![peer_address(peer)]);
-        let (answer, took) = self.leg.ctx.time(request).await;
-        match answer {
-            Ok(Answer::Success(_)) => Permit::Given(took),
-            Ok(Answer::Error { code: 403, .. }) => Permit::Closed(took),
-            other => Permit::Failed(self.failed(PERMISSION, other).took(took)),
-        }
+        let attributes = || -> Setters { vec![peer_address(peer)] };
+        self.ask(PERMISSION, session.ask(METHOD_CREATE_PERMISSION, attributes)).await
     }
 
-    /// `None`: the channel is bound.
-    async fn bind(&self, session: &mut Session, number: u16, peer: SocketAddr) -> Option<Row> {
+    async fn bind(&self, session: &mut Session, number: u16, peer: SocketAddr) -> Permit {
         let attributes = || -> Setters { vec![Box::new(ChannelNumber(number)), peer_address(peer)] };
-        let (answer, took) = self.leg.ctx.time(session.ask(METHOD_CHANNEL_BIND, attributes)).await;
-        match answer {
-            Ok(Answer::Success(_)) => None,
-            other => Some(self.failed(CHANNEL, other).took(took)),
-        }
+        self.ask(CHANNEL, session.ask(METHOD_CHANNEL_BIND, attributes)).await
     }
 
-    fn failed(&self, step: &'static str, answer: Result<Answer, Trouble>) -> Row {
-        match answer {
+    async fn ask(
+        &self,
+        step: &'static str,
+        request: impl Future<Output = Result<Answer, Trouble>>,
+    ) -> Permit {
+        let (answer, took) = self.leg.ctx.time(request).await;
+        let row = match answer {
+            Ok(Answer::Success(_)) => return Permit::Given(took),
+            Ok(Answer::Error { code: 403, .. }) => return Permit::Closed(took),
             Ok(Answer::Error { code, reason, .. }) => {
                 Row::fail(step, advice::code_in_words(code, &reason), advice::of_code(code))
                     .with("code", code)
             }
-            Ok(Answer::Success(_)) => Row::ok(step, ""),
             Err(trouble) => {
                 let (detail, advice) = advice::of_trouble(&trouble, self.leg.uri.transport, self.leg.address);
                 Row::fail(step, detail, advice)
             }
-        }
+        };
+        Permit::Failed(row.took(took))
     }
 
     /// The partner alone sends. Where the server saw it send from, if it came through.
-    async fn inward(&self, session: &Session, partner: &Partner, patience: Duration) -> Option<SocketAddr> {
+    async fn inward(
+        &self,
+        session: &Session,
+        partner: &Partner,
+        peer: SocketAddr,
+        patience: Duration,
+    ) -> Option<SocketAddr> {
         let exchange = async {
             let mut tick = interval(AGAIN);
             loop {
                 tokio::select! {
                     _ = tick.tick() => { let _ = partner.send(self.relayed, &self.inward).await; }
                     relayed = session.receive() => match relayed {
-                        Relayed::ByIndication(peer, data) if data == self.inward => return peer,
+                        Relayed::ByChannel(_, data) if data == self.inward => return peer,
+                        Relayed::ByIndication(seen, data) if data == self.inward => return seen,
                         _ => {}
                     },
                 }
@@ -254,8 +291,8 @@ impl Exchange<'_> {
                 tokio::select! {
                     _ = tick.tick() => {
                         let mut data = self.outward.clone();
-                        data.push(tries.len() as u8);
-                        tries.push(clock.elapsed());
+                        data.extend((tries.len() as u16).to_be_bytes());
+                        tries.push(clock.since_start());
                         session.send_by_channel(number, &data).await;
                     }
                     (data, from) = partner.receive() => if data.starts_with(&self.outward) {
@@ -267,9 +304,9 @@ impl Exchange<'_> {
                             Relayed::ByChannel(from, _) if from != number => continue,
                             Relayed::ByChannel(_, data) | Relayed::ByIndication(_, data) => data,
                         };
-                        let nth = data.strip_prefix(self.outward.as_slice()).and_then(|rest| rest.first());
-                        if let Some(sent) = nth.and_then(|nth| tries.get(usize::from(*nth))) {
-                            trip.back = Some(clock.elapsed().saturating_sub(*sent));
+                        let nth = data.strip_prefix(self.outward.as_slice()).and_then(|rest| rest.try_into().ok());
+                        if let Some(sent) = nth.and_then(|nth| tries.get(usize::from(u16::from_be_bytes(nth)))) {
+                            trip.back = Some(clock.since_start().saturating_sub(*sent));
                             return;
                         }
                     }
@@ -283,7 +320,7 @@ impl Exchange<'_> {
     fn trip_row(&self, trip: &Trip) -> Row {
         match (trip.back, trip.seen_from) {
             (Some(back), _) => {
-                let bytes = self.outward.len() + 1;
+                let bytes = self.outward.len() + 2;
                 Row::ok(ROUND_TRIP, format!("{bytes} bytes to the peer and back, over the channel"))
                     .took(back)
                     .with("rtt_ms", milliseconds(back))
@@ -323,6 +360,10 @@ impl Exchange<'_> {
             ),
         }
     }
+}
+
+fn bound(number: u16, peer: SocketAddr) -> Row {
+    Row::ok(CHANNEL, format!("channel {number:#06x} is for {peer}"))
 }
 
 fn peer_address(peer: SocketAddr) -> Box<PeerAddress> {

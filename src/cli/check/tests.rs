@@ -1,3 +1,5 @@
+//! The command line of `ternd check`.
+
 use clap::Parser;
 
 use super::*;
