@@ -7,6 +7,7 @@
 //! | `connection.rs`, `stream.rs` | TCP and TLS streams of clients |
 //! | `relays.rs`, `peers.rs` | sockets toward peers: UDP, and TCP (RFC 6062) |
 //! | `listen.rs`, `tls.rs`, `detect.rs` | what is bound and announced |
+//! | `again.rs` | who gets another turn |
 //! | `admission.rs`, `counters.rs`, `events.rs` | bounds, counts, log |
 
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod detect;
 pub mod tls;
 
 mod admission;
+mod again;
 mod connection;
 mod counters;
 mod events;
@@ -144,6 +146,8 @@ impl Relay {
 
         let mut settings = settings.clone();
         let mut listeners = Vec::new();
+        settings.udp.retain(|addr| listen::is_possible(*addr));
+        settings.tcp.retain(|addr| listen::is_possible(*addr));
         for (transport, addrs) in [(Transport::Udp, &settings.udp), (Transport::Tcp, &settings.tcp)] {
             for addr in addrs {
                 listen::probe(*addr, transport)?;
@@ -173,21 +177,23 @@ impl Relay {
             });
             let tcp = tcp.collect::<Result<Vec<_>, StartError>>()?;
             if number == 0 {
+                if let Some(listener) = udp.first() {
+                    listen::check_buffers(&listener.socket, settings.socket_buffer);
+                }
                 // Port 0 has become a real one, which the other shards share.
                 settings.udp = udp.iter().map(|l| l.addr).collect();
                 settings.tcp = tcp.iter().map(|l| l.socket.local_addr()).collect::<io::Result<_>>()?;
                 listeners.extend(settings.udp.iter().map(|addr| (Transport::Udp, *addr)));
                 listeners.extend(settings.tcp.iter().map(|addr| (Transport::Tcp, *addr)));
             }
-            let [seed, ports, a, b, c, d] = [(); 6].map(|()| getrandom::u64());
-            let (ports, hasher) = (ports?, RandomState::with_seeds(a?, b?, c?, d?));
-            let mut secret = [0; 32];
-            getrandom::fill(&mut secret)?;
-            secret[..8].copy_from_slice(&seed?.to_ne_bytes());
+            let [a, b, c, d] = [(); 4].map(|()| getrandom::u64());
+            let hasher = RandomState::with_seeds(a?, b?, c?, d?);
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed)?;
             shards.push(Shard::new(Parts {
                 poll,
                 clock,
-                server: turn::Server::new(turn.clone(), auth.clone(), shared.clone(), secret, number as u8),
+                server: turn::Server::new(turn.clone(), auth.clone(), shared.clone(), seed, number as u8),
                 settings: settings.clone(),
                 admission: admission.clone(),
                 siblings: mailboxes.clone(),
@@ -198,7 +204,6 @@ impl Relay {
                     turn.relay_addresses.clone(),
                     settings.relay_ports.clone(),
                     shared.clone(),
-                    ports,
                 ),
                 hasher,
             })?);

@@ -12,6 +12,7 @@ mod lifetimes;
 mod memory;
 mod model;
 mod peers;
+mod simulation;
 mod story;
 mod tcp;
 mod world;

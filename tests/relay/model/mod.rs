@@ -2,15 +2,16 @@
 //! must agree in every output, whatever happens in whatever order.
 //!
 //! ```text
-//!             ┌─► reference.rs   plain maps, obviously right ──► what must come out ─┐
-//!  Setup, Op ─┤                                                                      ├─ equal?
-//!             └─► runner.rs ──► turn::Server ──► what comes out ─────────────────────┘
+//!             ┌─► reference.rs, peers.rs   plain maps, obviously right ──► what must come out ─┐
+//!  Setup, Op ─┤                                                                               ├─ equal?
+//!             └─► runner.rs ──► turn::Server ───────────────────────► what comes out ─────────┘
 //! ```
 //!
 //! `operations.rs` says what can happen. A sequence is made from plain bytes, so that proptest here and the fuzzer
 //! (`fuzz/fuzz_targets/operations.rs`) share one way to make it.
 
 mod operations;
+mod peers;
 mod reference;
 mod runner;
 
@@ -36,13 +37,18 @@ mod tests {
         }
     }
 
+    fn decode(setup: [u8; Setup::BYTES], ops: Vec<[u8; Op::BYTES]>) -> (Setup, Ops) {
+        let setup = Setup::decode(setup);
+        (setup, Ops(ops.into_iter().map(|op| Op::decode(setup.focus, op)).collect()))
+    }
+
     proptest! {
         #![proptest_config(config())]
 
         #[test]
         fn the_relay_does_what_the_model_says(
-            setup in any::<[u8; 4]>().prop_map(Setup::decode),
-            ops in prop::collection::vec(any::<[u8; Op::BYTES]>().prop_map(Op::decode), 1..120).prop_map(Ops),
+            (setup, ops) in (any::<[u8; Setup::BYTES]>(), prop::collection::vec(any::<[u8; Op::BYTES]>(), 1..120))
+                .prop_map(|(setup, ops)| decode(setup, ops)),
         ) {
             run(&setup, &ops.0);
         }
