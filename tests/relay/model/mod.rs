@@ -15,14 +15,15 @@ mod peers;
 mod reference;
 mod runner;
 
-pub use operations::{Op, Ops, Setup};
+pub use operations::{Op, Setup};
 pub use runner::run;
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Op, Ops, Setup, run};
+    use super::operations::Ops;
+    use super::{Op, Setup, run};
 
     /// 10,000 sequences unless `PROPTEST_CASES` says otherwise. What fails is written, shrunk, to
     /// `tests/relay/model/mod.proptest-regressions`: commit it, and it is tried first from then on.
