@@ -46,6 +46,8 @@ pub struct Config {
     pub host: Option<String>,
     /// Threads of the relay; 0: one per CPU.
     pub shards: usize,
+    /// Bytes that the kernel keeps for each UDP listener. `None`: as many as it likes, up to 4 MiB.
+    pub socket_buffer: Option<usize>,
     /// Where it listens.
     pub listen: Listen,
     /// Certificate and key. `None`: a self-signed pair is made at each start.
@@ -168,6 +170,7 @@ impl Default for Config {
         Self {
             host: None,
             shards: 0,
+            socket_buffer: None,
             listen: Listen {
                 udp: values::everywhere(3478),
                 tcp: values::everywhere(3478),

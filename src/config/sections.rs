@@ -41,6 +41,7 @@ const FORMATS: &[(&str, LogFormat)] = &[
 pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
     root.optional("host", &mut config.host, host_name);
     root.key("shards", &mut config.shards, count(0..=256));
+    root.optional("socket-buffer", &mut config.socket_buffer, count(65_536..=1 << 30));
     root.section("listen", |t| listen(t, &mut config.listen));
     root.section("tls", |t| tls(t, &mut config.tls));
     root.section("auth", |t| auth(t, &mut config.auth));

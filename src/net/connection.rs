@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -17,10 +18,12 @@ use crate::turn::{ClientAddr, ConnectionId, FiveTuple, ServerAddr, Transport, Ve
 const READS: usize = 8;
 /// Streams accepted before the sockets get their turn.
 const ACCEPTS: usize = 64;
-/// What a stream that was told goodbye may still take.
-pub(super) const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long a stream that was told goodbye may take to read what waits for it, and to close.
+pub(super) const FAREWELL: Duration = Duration::from_secs(10);
 /// After an error of accept, which is most often a lack of descriptors.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(500);
+/// Between two lines in the log that say the same.
+const SELDOM: Duration = Duration::from_secs(60);
 
 const PAGE: &str = include_str!("page.html");
 
@@ -35,7 +38,8 @@ pub(super) struct Connection {
     dirty: bool,
     /// More answers wait than the queue holds.
     pub stuck: bool,
-    _ticket: StreamTicket,
+    /// Its place among all streams, given back when it is dropped.
+    ticket: StreamTicket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +65,11 @@ impl Shard {
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
                     self.counters.accept_errors += 1;
-                    if listener.paused.is_none() {
-                        log::warn!("accepting a connection failed, trying again: {error}");
-                    }
                     listener.paused = Some(now.instant + PAUSE);
+                    if self.accept_warned.is_none_or(|at| at + SELDOM <= now.instant) {
+                        self.accept_warned = Some(now.instant);
+                        log::warn!("can't accept connections, trying again twice a second: {error}");
+                    }
                     return false;
                 }
             }
@@ -96,12 +101,23 @@ impl Shard {
     ) {
         let Some(ticket) = self.admission.admit(from.ip()) else {
             self.counters.streams_refused += 1;
+            if self.refusal_warned.is_none_or(|at| at + SELDOM <= now.instant) {
+                self.refusal_warned = Some(now.instant);
+                log::warn!(
+                    client:% = from;
+                    "connection from {from} refused: limits.connections or limits.connections-per-address is reached"
+                );
+            }
             return;
         };
         let Ok(local) = socket.local_addr() else { return };
         let _ = socket.set_nodelay(true);
         let transport = if tls.is_some() { Transport::Tls } else { Transport::Tcp };
         let flow = FiveTuple { client: ClientAddr(from), server: ServerAddr(local), transport };
+        if let Some(&old) = self.by_flow.get(&flow) {
+            // A client that has broken its stream and comes again from the same port, before we heard of the first.
+            self.close_stream(now, old, Over::Gone);
+        }
         let entry = self.streams.vacant_entry();
         let key = entry.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -116,13 +132,13 @@ impl Shard {
             deadline: now.instant + self.settings.first_message_timeout,
             dirty: false,
             stuck: false,
-            _ticket: ticket,
+            ticket,
         });
         self.by_flow.insert(flow, key);
         self.counters.streams_accepted += 1;
         // What was read before, in plaintext or inside TLS, raises no event.
         if self.serve_stream(now, key, None) {
-            self.read_again(key);
+            self.again.push(Token(STREAMS + key));
         }
     }
 
@@ -134,17 +150,25 @@ impl Shard {
         if event.is_some_and(Event::is_writable) {
             self.mark_dirty(key);
         }
+        self.streams[key].stream.borrow(&mut self.input);
+        let mut result = Ok(true);
         for _ in 0..READS {
-            match self.read_stream(now, key) {
-                Ok(true) => {}
-                Ok(false) => return false,
-                Err(over) => {
-                    self.close_stream(now, key, over);
-                    return false;
-                }
+            result = self.read_stream(now, key);
+            if result != Ok(true) {
+                break;
             }
         }
-        true
+        // It may have moved to another shard, with all that is its own.
+        if let Some(connection) = self.streams.get_mut(key) {
+            connection.stream.give_back(&mut self.input);
+        }
+        match result {
+            Ok(more) => more,
+            Err(over) => {
+                self.close_stream(now, key, over);
+                false
+            }
+        }
     }
 
     /// One read and all messages that are whole by then.
@@ -171,7 +195,7 @@ impl Shard {
             let Some(connection) = self.streams.get_mut(key) else { return Ok(()) };
             match connection.phase {
                 Phase::Leaving => {
-                    connection.stream.take_input();
+                    connection.stream.discard_input();
                     return Ok(());
                 }
                 Phase::Joined(_) => return Ok(()),
@@ -202,7 +226,7 @@ impl Shard {
     /// A browser or a curl was pointed at this port: tell it what the port is.
     fn explain(&mut self, now: Now, key: usize) {
         let connection = &mut self.streams[key];
-        connection.stream.take_input();
+        connection.stream.discard_input();
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\
              Cache-Control: no-store\r\nContent-Security-Policy: default-src 'none'\r\nConnection: close\r\n\r\n",
@@ -240,15 +264,19 @@ impl Shard {
     }
 
     pub(super) fn close_stream(&mut self, now: Now, key: usize, over: Over) {
-        let Some(connection) = self.streams.try_remove(key) else { return };
+        let Some(mut connection) = self.streams.try_remove(key) else { return };
         match over {
-            Over::Gone => {}
+            Over::Gone => {
+                // It may have closed its own side only, and wait for an answer.
+                connection.stream.end();
+                let _ = connection.stream.flush();
+            }
             Over::Garbage => self.counters.streams_garbage += 1,
             Over::Stuck => self.counters.streams_stuck += 1,
         }
         self.by_flow.remove(&connection.flow);
         if let Phase::Joined(peer) = connection.phase {
-            self.close_peer(peer);
+            self.end_peer(now, peer);
             self.server.peer_gone(peer);
         }
         self.server.client_gone(now, connection.flow);
@@ -257,6 +285,7 @@ impl Shard {
 
     /// Closes streams that lead nowhere, and goes on accepting after a pause.
     pub(super) fn sweep_streams(&mut self, now: Now) {
+        self.streams.iter_mut().for_each(|(_, c)| c.stream.relax());
         let due = |c: &Connection| c.deadline <= now.instant && !matches!(c.phase, Phase::Joined(_));
         let due: Vec<usize> = self.streams.iter().filter(|(_, c)| due(c)).map(|(key, _)| key).collect();
         for key in due {
@@ -272,7 +301,7 @@ impl Shard {
         }
         for index in 0..self.tcp_listeners.len() {
             if self.tcp_listeners[index].paused.take_if(|at| *at <= now.instant).is_some() {
-                self.accept(now, index);
+                while self.accept(now, index) {}
             }
         }
     }
@@ -280,8 +309,11 @@ impl Shard {
     /// Hands a stream to the shard that has the connection it asks for (RFC 6062).
     pub(super) fn migrate(&mut self, now: Now, flow: &FiveTuple, shard: u8, message: Vec<u8>) {
         let Some(key) = self.by_flow.remove(flow) else { return };
-        let Some(connection) = self.streams.try_remove(key) else { return };
+        let Some(mut connection) = self.streams.try_remove(key) else { return };
+        let _ = connection.stream.flush();
         let (mut socket, tls, rest) = connection.stream.into_parts();
+        // The other shard takes a place for it.
+        drop(connection.ticket);
         let _ = self.poll.registry().deregister(&mut socket);
         let early = [message, rest].concat();
         if let Some(mailbox) = self.siblings.get(usize::from(shard)) {

@@ -33,6 +33,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// Receives that failed (most often ICMP errors about earlier answers), and datagrams from port 0.
+    receive_errors,
     /// Datagrams not sent: a socket's buffer was full, or the system refused.
     send_dropped,
     /// Frames not queued for a client's stream, or dropped from its queue: it reads too slowly.

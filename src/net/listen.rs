@@ -1,10 +1,10 @@
 //! Binding what clients talk to.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::udp::{self, Wish};
 use crate::turn::Transport;
@@ -32,6 +32,36 @@ fn explain(error: &io::Error) -> String {
         _ => return error.to_string(),
     };
     format!("{error}; {way_out}")
+}
+
+/// `[::]` is listened on by default, and a machine without IPv6 is no reason not to start.
+pub(super) fn is_possible(addr: SocketAddr) -> bool {
+    let possible = addr.ip() != Ipv6Addr::UNSPECIFIED || has_ipv6();
+    if !possible {
+        log::warn!("this machine has no IPv6: not listening on {addr}");
+    }
+    possible
+}
+
+fn has_ipv6() -> bool {
+    let opened = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP));
+    !opened.is_err_and(|error| error.raw_os_error() == Some(libc::EAFNOSUPPORT))
+}
+
+/// Says so once if the system made the buffers of a socket smaller than was asked for.
+pub(super) fn check_buffers(socket: &UdpSocket, wanted: usize) {
+    let socket = SockRef::from(socket);
+    // Linux doubles what was asked for, and tells the double.
+    let (received, sent) = (socket.recv_buffer_size(), socket.send_buffer_size());
+    for (have, key) in [(received, "net.core.rmem_max"), (sent, "net.core.wmem_max")] {
+        if let Ok(have) = have.map(|double| double / 2)
+            && have < wanted
+        {
+            log::warn!(
+                "socket buffers are {have} bytes instead of {wanted}, so bursts may be lost: `sysctl -w {key}={wanted}`"
+            );
+        }
+    }
 }
 
 /// A UDP socket for clients. Several may be bound to one address: each shard has its own.

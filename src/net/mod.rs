@@ -7,6 +7,7 @@
 //! | `connection.rs`, `stream.rs` | TCP and TLS streams of clients |
 //! | `relays.rs`, `peers.rs` | sockets toward peers: UDP, and TCP (RFC 6062) |
 //! | `listen.rs`, `tls.rs`, `detect.rs` | what is bound and announced |
+//! | `again.rs` | who gets another turn |
 //! | `admission.rs`, `counters.rs`, `events.rs` | bounds, counts, log |
 
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod detect;
 pub mod tls;
 
 mod admission;
+mod again;
 mod connection;
 mod counters;
 mod events;
@@ -65,8 +67,9 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Bytes that wait for a client which reads too slowly.
     pub stream_queue: usize,
-    /// SO_RCVBUF and SO_SNDBUF of the UDP listeners, in bytes; the system may cap it.
-    pub socket_buffer: usize,
+    /// SO_RCVBUF and SO_SNDBUF of the UDP listeners, in bytes; a warning tells if the system gives less. `None`: as much
+    /// as it gives, up to 4 MiB.
+    pub socket_buffer: Option<usize>,
 }
 
 impl Default for Settings {
@@ -79,7 +82,7 @@ impl Default for Settings {
             first_message_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             stream_queue: 256 * 1024,
-            socket_buffer: 4 << 20,
+            socket_buffer: None,
         }
     }
 }
@@ -144,6 +147,8 @@ impl Relay {
 
         let mut settings = settings.clone();
         let mut listeners = Vec::new();
+        settings.udp.retain(|addr| listen::is_possible(*addr));
+        settings.tcp.retain(|addr| listen::is_possible(*addr));
         for (transport, addrs) in [(Transport::Udp, &settings.udp), (Transport::Tcp, &settings.tcp)] {
             for addr in addrs {
                 listen::probe(*addr, transport)?;
@@ -162,7 +167,7 @@ impl Relay {
         let mut shards = Vec::new();
         for (number, (poll, inbox)) in polls.into_iter().zip(inboxes).enumerate() {
             let udp = settings.udp.iter().map(|addr| {
-                let socket = listen::udp(*addr, settings.socket_buffer)?;
+                let socket = listen::udp(*addr, settings.socket_buffer.unwrap_or(4 << 20))?;
                 let addr = socket.local_addr()?;
                 Ok(UdpListener::new(socket, addr))
             });
@@ -173,21 +178,23 @@ impl Relay {
             });
             let tcp = tcp.collect::<Result<Vec<_>, StartError>>()?;
             if number == 0 {
+                if let (Some(listener), Some(wanted)) = (udp.first(), settings.socket_buffer) {
+                    listen::check_buffers(&listener.socket, wanted);
+                }
                 // Port 0 has become a real one, which the other shards share.
                 settings.udp = udp.iter().map(|l| l.addr).collect();
                 settings.tcp = tcp.iter().map(|l| l.socket.local_addr()).collect::<io::Result<_>>()?;
                 listeners.extend(settings.udp.iter().map(|addr| (Transport::Udp, *addr)));
                 listeners.extend(settings.tcp.iter().map(|addr| (Transport::Tcp, *addr)));
             }
-            let [seed, ports, a, b, c, d] = [(); 6].map(|()| getrandom::u64());
-            let (ports, hasher) = (ports?, RandomState::with_seeds(a?, b?, c?, d?));
-            let mut secret = [0; 32];
-            getrandom::fill(&mut secret)?;
-            secret[..8].copy_from_slice(&seed?.to_ne_bytes());
+            let [a, b, c, d] = [(); 4].map(|()| getrandom::u64());
+            let hasher = RandomState::with_seeds(a?, b?, c?, d?);
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed)?;
             shards.push(Shard::new(Parts {
                 poll,
                 clock,
-                server: turn::Server::new(turn.clone(), auth.clone(), shared.clone(), secret, number as u8),
+                server: turn::Server::new(turn.clone(), auth.clone(), shared.clone(), seed, number as u8),
                 settings: settings.clone(),
                 admission: admission.clone(),
                 siblings: mailboxes.clone(),
@@ -198,7 +205,6 @@ impl Relay {
                     turn.relay_addresses.clone(),
                     settings.relay_ports.clone(),
                     shared.clone(),
-                    ports,
                 ),
                 hasher,
             })?);

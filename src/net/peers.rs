@@ -6,7 +6,7 @@
 //! ```
 //! A side that reads slowly stops the other side from being read: nothing grows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::connection::{FAREWELL, Phase};
 use super::shard::{PEERS, STREAMS, Shard};
 use super::stream::{Kind, Over};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::turn::{ConnectionId, FiveTuple, RelayId};
 
 /// Bytes that may wait on one side before the other is read no more.
@@ -33,6 +33,8 @@ pub(super) struct Peers {
     entries: Slab<Entry>,
     by_connection: HashMap<ConnectionId, usize>,
     listeners: HashMap<RelayId, usize>,
+    /// Those that are [`State::Ending`], and until when.
+    ending: VecDeque<(Instant, usize)>,
 }
 
 enum Entry {
@@ -54,23 +56,27 @@ enum State {
     Waiting,
     /// Joined to a client's stream.
     Joined(usize),
+    /// The client has gone; what it said is still written, until this time at most.
+    Ending(Instant),
 }
 
-/// Listens at a relayed address; connections to peers leave from it, too.
+/// Listens at a relayed address that nobody else has; connections to peers leave from it, too.
 pub(super) fn listen(local: SocketAddr) -> io::Result<TcpListener> {
-    let socket = open(local)?;
+    let socket = open(local, false)?;
     socket.listen(64)?;
+    // Not before: with it, two relays could get one address.
+    socket.set_reuse_port(true)?;
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn open(local: SocketAddr) -> io::Result<Socket> {
+fn open(local: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(local), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if local.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // The listener and each connection share one local address.
+    // Connections of the last relay at this address may not be over yet.
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.bind(&local.into())?;
     Ok(socket)
 }
@@ -82,13 +88,12 @@ impl Peers {
         relay: RelayId,
         mut socket: TcpListener,
         local: SocketAddr,
-    ) {
+    ) -> io::Result<()> {
         let key = self.entries.vacant_key();
-        if let Err(error) = poll.registry().register(&mut socket, Token(PEERS + key), Interest::READABLE) {
-            log::error!("a relay socket can't be watched: {error}");
-        }
+        poll.registry().register(&mut socket, Token(PEERS + key), Interest::READABLE)?;
         self.entries.insert(Entry::Listener { relay, socket, local });
         self.listeners.insert(relay, key);
+        Ok(())
     }
 
     pub(super) fn close_listener(&mut self, relay: RelayId) {
@@ -111,6 +116,11 @@ impl Peers {
         self.entries.insert(Entry::Peer(Peer { connection, socket, state, outgoing: Vec::new() }));
         self.by_connection.insert(connection, key);
         Ok(key)
+    }
+
+    /// Are there any that must be given up in time?
+    pub(super) fn are_ending(&self) -> bool {
+        !self.ending.is_empty()
     }
 
     fn get(&mut self, key: usize) -> Option<&mut Peer> {
@@ -139,7 +149,8 @@ impl Shard {
             let Some(Entry::Listener { local, .. }) = listener else {
                 return Err(io::ErrorKind::NotFound.into());
             };
-            let socket = open(*local)?;
+            // The listener and each connection share one local address.
+            let socket = open(*local, true)?;
             match socket.connect(&to.into()) {
                 Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
                 _ => Ok(TcpStream::from_std(socket.into())),
@@ -176,6 +187,12 @@ impl Shard {
                         false
                     }
                     State::Waiting => false,
+                    State::Ending(_) => {
+                        if peer.flush() != Ok(()) || peer.outgoing.is_empty() {
+                            self.peers.entries.remove(key);
+                        }
+                        false
+                    }
                     State::Joined(stream) => match self.serve_joined(key, stream) {
                         Ok(more) => more,
                         Err(Over::Gone | Over::Garbage | Over::Stuck) => {
@@ -210,8 +227,8 @@ impl Shard {
         peer.state = State::Joined(stream);
         self.streams[stream].phase = Phase::Joined(connection);
         // What the peer has said meanwhile raises no event any more.
-        self.read_again_token(Token(PEERS + key));
-        self.read_again(stream);
+        self.again.push(Token(PEERS + key));
+        self.again.push(Token(STREAMS + stream));
     }
 
     /// Client to peer. `false`: nothing more now.
@@ -219,10 +236,11 @@ impl Shard {
         let Some((_, peer)) = self.peers.find(connection) else { return Err(Over::Gone) };
         let client = &mut self.streams[stream].stream;
         if peer.outgoing.len() < HIGH_WATER {
-            let more = client.read(&mut self.scratch)?;
-            peer.outgoing.extend_from_slice(&client.take_input());
+            let more = client.read(&mut self.scratch);
+            peer.outgoing.extend_from_slice(client.input());
+            client.discard_input();
             peer.flush()?;
-            return Ok(more && peer.outgoing.len() < HIGH_WATER);
+            return Ok(more? && peer.outgoing.len() < HIGH_WATER);
         }
         peer.flush()?;
         Ok(peer.outgoing.len() < HIGH_WATER)
@@ -234,7 +252,7 @@ impl Shard {
         let was_full = peer.outgoing.len() >= HIGH_WATER;
         peer.flush()?;
         if was_full && peer.outgoing.len() < HIGH_WATER {
-            self.read_again(stream);
+            self.again.push(Token(STREAMS + stream));
         }
         for _ in 0..READS {
             let Some(Entry::Peer(peer)) = self.peers.entries.get_mut(key) else { return Ok(false) };
@@ -265,7 +283,7 @@ impl Shard {
             self.peers.find(connection).map(|(key, peer)| (key, peer.state))
             && room(self, stream)
         {
-            self.read_again_token(Token(PEERS + key));
+            self.again.push(Token(PEERS + key));
         }
     }
 
@@ -288,8 +306,27 @@ impl Shard {
         }
     }
 
-    pub(super) fn read_again(&mut self, stream: usize) {
-        self.read_again_token(Token(STREAMS + stream));
+    /// The client joined to a peer has gone: what it said is written, then the peer's stream ends, too.
+    pub(super) fn end_peer(&mut self, now: Now, connection: ConnectionId) {
+        let Some((key, peer)) = self.peers.find(connection) else { return };
+        if peer.flush() != Ok(()) || peer.outgoing.is_empty() {
+            return self.close_peer(connection);
+        }
+        let until = now.instant + FAREWELL;
+        peer.state = State::Ending(until);
+        self.peers.by_connection.remove(&connection);
+        self.peers.ending.push_back((until, key));
+    }
+
+    /// Gives up peers that did not read the rest in time.
+    pub(super) fn sweep_peers(&mut self, now: Now) {
+        while let Some((until, key)) = self.peers.ending.front().copied().filter(|(t, _)| *t <= now.instant) {
+            self.peers.ending.pop_front();
+            // The place may have been taken by somebody else since.
+            if self.peers.get(key).is_some_and(|peer| peer.state == State::Ending(until)) {
+                self.peers.entries.remove(key);
+            }
+        }
     }
 }
 

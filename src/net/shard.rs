@@ -12,7 +12,7 @@
 //! is read in the next round, which does not sleep. The clock is read once for each wake-up. On the way of relayed
 //! data nothing is locked and nothing is allocated.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
@@ -27,16 +27,18 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use super::admission::Admission;
+use super::again::Again;
 use super::clock::Clock;
 use super::connection::Connection;
 use super::relays::Relays;
 use super::stream::Kind;
 use super::udp::{self, Outgoing, Piece, Pool, Sender, Target, Wish};
 use super::{Counters, Settings, events, peers};
+use crate::stun::Family;
 use crate::time::{Instant, Now};
 use crate::turn::{
-    self, ClientAddr, FiveTuple, Framing, Output, RelayId, RelayTransport, Server, ServerAddr, Transport,
-    Verdict,
+    BindError, ClientAddr, FiveTuple, Framing, Output, PayloadRange, PortChoice, RelayId, RelayTransport,
+    Server, ServerAddr, Transport, Verdict,
 };
 
 /// Slots of the pool: datagrams in one round, and the answers to them.
@@ -108,11 +110,14 @@ pub(super) struct Shard {
     /// Streams with something to write.
     pub dirty: Vec<usize>,
     pub peers: peers::Peers,
-    /// For reading streams.
+    /// For reading streams: what one read brings, and the input of the stream that is being read.
     pub scratch: Box<[u8]>,
+    pub input: Vec<u8>,
+    /// When the log was last told that connections can't be accepted, and that they are refused.
+    pub accept_warned: Option<Instant>,
+    pub refusal_warned: Option<Instant>,
     sweep_at: Instant,
-    /// What used up its budget.
-    again: VecDeque<Token>,
+    pub again: Again,
 }
 
 /// What a shard is made of.
@@ -137,6 +142,7 @@ impl Shard {
             let fd = listener.socket.as_raw_fd();
             registry.register(&mut SourceFd(&fd), Token(LISTENERS + i), Interest::READABLE)?;
         }
+        let again = Again::new(parts.hasher.clone());
         let mut tcp = parts.tcp;
         for (i, listener) in tcp.iter_mut().enumerate() {
             registry.register(
@@ -166,8 +172,11 @@ impl Shard {
             dirty: Vec::new(),
             peers: peers::Peers::default(),
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
+            input: Vec::new(),
+            accept_warned: None,
+            refusal_warned: None,
             sweep_at: Instant::default(),
-            again: VecDeque::new(),
+            again,
         })
     }
 
@@ -185,7 +194,7 @@ impl Shard {
             }
             let now = self.clock.now();
             for _ in 0..self.again.len() {
-                if let Some(token) = self.again.pop_front() {
+                if let Some(token) = self.again.pop() {
                     self.serve(now, token, None);
                 }
             }
@@ -203,10 +212,11 @@ impl Shard {
             if now.instant >= self.sweep_at {
                 self.sweep_at = now.instant + SWEEP;
                 self.sweep_streams(now);
+                self.sweep_peers(now);
                 self.carry_out(now);
             }
-            self.settle();
             self.flush_streams(now);
+            self.settle();
         }
     }
 
@@ -215,7 +225,9 @@ impl Shard {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now().instant;
-        let busy = !self.streams.is_empty() || self.tcp_listeners.iter().any(|l| l.paused.is_some());
+        let busy = !self.streams.is_empty()
+            || self.peers.are_ending()
+            || self.tcp_listeners.iter().any(|l| l.paused.is_some());
         let sweep = busy.then_some(self.sweep_at);
         let next = [self.server.poll_timeout(), sweep].into_iter().flatten().min()?;
         // Rounded up: waking a little early would mean to wake twice.
@@ -226,14 +238,14 @@ impl Shard {
         let more = match token.0 {
             PEERS.. => self.serve_peer(now, token.0 - PEERS, event),
             RELAYS.. => {
-                self.read_relay(now, RelayId((token.0 - RELAYS) as u32), event.is_some_and(Event::is_error))
+                self.read_relay(now, RelayId((token.0 - RELAYS) as u32), event.is_none_or(Event::is_error))
             }
             STREAMS.. => self.serve_stream(now, token.0 - STREAMS, event),
             n if n - LISTENERS < self.listeners.len() => self.read_listener(now, n - LISTENERS),
             n => self.accept(now, n - LISTENERS - self.listeners.len()),
         };
         if more {
-            self.again.push_back(token);
+            self.again.push(token);
         }
     }
 
@@ -247,13 +259,21 @@ impl Shard {
             let listener = &self.listeners[index];
             let slots = match self.pool.receive(listener.socket.as_fd(), udp::BATCH) {
                 Ok(slots) => slots,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // An ICMP error about an earlier answer: the next call reads on.
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => continue,
-                Err(_) => return false,
+                Err(_) => {
+                    self.counters.receive_errors += 1;
+                    continue;
+                }
             };
             let (addr, drained) = (listener.addr, slots.len() < udp::BATCH);
             for slot in slots {
                 let received = self.pool.meta(slot);
+                if received.from.port() == 0 {
+                    // Where no answer can go.
+                    self.counters.receive_errors += 1;
+                    continue;
+                }
                 let flow = FiveTuple {
                     client: ClientAddr(received.from),
                     server: ServerAddr(SocketAddr::new(received.local.unwrap_or(addr.ip()), addr.port())),
@@ -292,18 +312,20 @@ impl Shard {
 
     /// Datagrams of peers, and errors about datagrams to them. `true`: there may be more.
     fn read_relay(&mut self, now: Now, relay: RelayId, errors: bool) -> bool {
-        if errors {
-            self.read_errors(now, relay);
-        }
-        if self.pool.free() < RELAY_BUDGET {
+        if self.pool.free() < 2 * RELAY_BUDGET {
             self.settle();
         }
+        let more_errors = errors && self.read_errors(now, relay);
         let Some(socket) = self.relays.get(relay) else { return false };
         let slots = match self.pool.receive(socket.fd(), RELAY_BUDGET) {
             Ok(slots) => slots,
-            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return more_errors,
+            Err(_) => {
+                self.counters.receive_errors += 1;
+                return true;
+            }
         };
-        let more = slots.len() == RELAY_BUDGET;
+        let more = more_errors || slots.len() == RELAY_BUDGET;
         for slot in slots {
             let received = self.pool.meta(slot);
             let mut start = 0;
@@ -323,16 +345,18 @@ impl Shard {
         more
     }
 
-    fn read_errors(&mut self, now: Now, relay: RelayId) {
+    /// `true`: there may be more errors. They take the room of datagrams in the socket, so none may stay.
+    fn read_errors(&mut self, now: Now, relay: RelayId) -> bool {
         for _ in 0..RELAY_BUDGET {
-            let Some(socket) = self.relays.get(relay) else { return };
+            let Some(socket) = self.relays.get(relay) else { return false };
             match udp::take_error(socket.fd()) {
                 Some(Some(e)) => self.server.handle_peer_error(now, relay, e.to, (e.kind, e.code), e.mtu),
                 Some(None) => {}
-                None => break,
+                None => return false,
             }
+            self.carry_out(now);
         }
-        self.carry_out(now);
+        true
     }
 
     /// Queues part of a slot for a peer.
@@ -360,7 +384,7 @@ impl Shard {
         relay: RelayId,
         to: SocketAddr,
         dont_fragment: bool,
-        payload: turn::PayloadRange,
+        payload: PayloadRange,
     ) {
         if self.pool.free() == 0 {
             self.settle();
@@ -415,6 +439,11 @@ impl Shard {
                     }
                 }
                 Output::Send { flow, bytes } => {
+                    if self.pool.free() == 0 {
+                        // A run of requests has more answers than there are slots.
+                        self.flush_datagrams();
+                        self.pool.reset_put();
+                    }
                     if let Some(slot) = self.pool.put(&bytes) {
                         let (header, len) = ([0; Framing::HEADROOM], bytes.len());
                         let piece = Piece { header, header_len: 0, slot, start: 0, len, padding: 0 };
@@ -424,16 +453,7 @@ impl Shard {
                     }
                 }
                 Output::BindRelay { relay, transport: RelayTransport::Udp, family, port } => {
-                    let bound = self.relays.bind(relay, family, port, now.instant);
-                    if let Some(socket) = self.relays.get(relay).filter(|_| bound.is_ok()) {
-                        let fd = socket.fd().as_raw_fd();
-                        let token = Token(RELAYS + relay.0 as usize);
-                        if let Err(error) =
-                            self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)
-                        {
-                            log::error!("a relay socket can't be watched: {error}");
-                        }
-                    }
+                    let bound = self.bind_udp(now, relay, family, port);
                     self.server.relay_bound(now, relay, bound);
                 }
                 Output::BindRelay { relay, transport: RelayTransport::Tcp, family, port } => {
@@ -458,16 +478,38 @@ impl Shard {
         }
     }
 
+    fn bind_udp(
+        &mut self,
+        now: Now,
+        relay: RelayId,
+        family: Family,
+        port: PortChoice,
+    ) -> Result<SocketAddr, BindError> {
+        let local = self.relays.bind(relay, family, port, now.instant)?;
+        let Some(socket) = self.relays.get(relay) else { return Err(BindError::NoPort) };
+        let (fd, token) = (socket.fd().as_raw_fd(), Token(RELAYS + relay.0 as usize));
+        if let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE) {
+            log::error!("a relay socket can't be watched: {error}");
+            self.relays.close(relay);
+            return Err(BindError::NoPort);
+        }
+        Ok(local)
+    }
+
     /// Finds the address for a TCP relay as for a UDP one.
     fn bind_tcp(
         &mut self,
         now: Now,
         relay: RelayId,
-        family: crate::stun::Family,
-        port: turn::PortChoice,
-    ) -> Result<SocketAddr, turn::BindError> {
-        let (socket, local) = self.relays.find(family, port, now.instant, peers::listen)?;
-        self.peers.add_listener(&self.poll, relay, socket, local);
+        family: Family,
+        port: PortChoice,
+    ) -> Result<SocketAddr, BindError> {
+        let (socket, local) =
+            self.relays.find(RelayTransport::Tcp, family, port, now.instant, peers::listen)?;
+        self.peers.add_listener(&self.poll, relay, socket, local).map_err(|error| {
+            log::error!("a relay socket can't be watched: {error}");
+            BindError::NoPort
+        })?;
         Ok(local)
     }
 
@@ -491,18 +533,17 @@ impl Shard {
 
     /// Sends all that is queued from slots, and gives the slots back.
     fn settle(&mut self) {
+        self.flush_datagrams();
+        self.pool.reset();
+    }
+
+    fn flush_datagrams(&mut self) {
         self.flush_peers();
         for listener in self.listeners.iter_mut().filter(|l| !l.outgoing.is_empty()) {
             let sent = self.sender.send(listener.socket.as_fd(), &mut listener.outgoing, &self.pool);
             self.counters.send_dropped += sent.dropped;
             self.gso &= !sent.no_gso;
         }
-        self.pool.reset();
-    }
-
-    /// What has something to read that no event will announce.
-    pub(super) fn read_again_token(&mut self, token: Token) {
-        self.again.push_back(token);
     }
 
     fn take_commands(&mut self, now: Now) -> Stop {

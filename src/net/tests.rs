@@ -1,5 +1,7 @@
 //! Real sockets on loopback.
 
+mod streams;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -39,6 +41,18 @@ fn settings(udp: &[&str], tcp: &[&str]) -> Settings {
 
 fn port(relay: &Relay, index: usize) -> u16 {
     relay.listeners()[index].1.port()
+}
+
+/// Runs an ignored test in a process of its own, started by `wrapper`.
+pub(super) fn in_its_own_process(wrapper: &[&str], test: &str) {
+    let output = std::process::Command::new(wrapper[0])
+        .args(&wrapper[1..])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", test])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{output:?}");
 }
 
 fn binding(n: u8) -> Vec<u8> {
@@ -133,14 +147,18 @@ impl Client {
             let answer = self.receive();
             self.nonce = Message::parse(&answer).unwrap().find(T::NONCE).unwrap().value.to_vec();
         }
-        let signed = builder
+        let signed = self.sign(builder);
+        self.send(&signed);
+        self.receive()
+    }
+
+    fn sign(&self, builder: Builder) -> Vec<u8> {
+        builder
             .raw(T::USERNAME, b"alice")
             .raw(T::REALM, b"ternd")
             .raw(T::NONCE, &self.nonce)
             .message_integrity(self.key.as_bytes())
-            .finish();
-        self.send(&signed);
-        self.receive()
+            .finish()
     }
 
     fn succeed(&mut self, builder: Builder) -> Vec<u8> {
@@ -346,15 +364,25 @@ fn garbage_on_a_stream_closes_it_and_on_udp_is_counted() {
 }
 
 #[test]
-fn a_port_in_use_is_named_with_the_way_out() {
-    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let addr = taken.local_addr().unwrap();
-    let auth = Arc::new(Authenticator::new(auth::Settings::default(), [1; 32]));
-    let admission = Admission::new(StreamLimits { total: 1, per_address: 1 });
-    let settings = settings(&[&addr.to_string()], &[]);
-    let error =
-        Relay::start(&settings, Arc::default(), auth, admission, Clock::start()).unwrap_err().to_string();
-    assert!(error.contains(&addr.to_string()) && error.contains("another program uses this port"), "{error}");
+fn an_address_that_cannot_be_had_is_named_with_the_way_out() {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (udp, tcp) = (udp.local_addr().unwrap().to_string(), tcp.local_addr().unwrap().to_string());
+    let first = start(settings(&["127.0.0.1:0"], &["127.0.0.1:0"]));
+    let ours = first.listeners()[0].1.to_string();
+    for (settings, addr, reason) in [
+        (settings(&[&udp], &[]), &udp[..], "another program uses this port"),
+        (settings(&[], &[&tcp]), &tcp, "another program uses this port"),
+        (settings(&[&ours], &[]), &ours, "another program uses this port"),
+        (settings(&["192.0.2.1:3478"], &[]), "192.0.2.1:3478", "no interface of this machine"),
+    ] {
+        let auth = Arc::new(Authenticator::new(auth::Settings::default(), [1; 32]));
+        let admission = Admission::new(StreamLimits { total: 1, per_address: 1 });
+        let error =
+            Relay::start(&settings, Arc::default(), auth, admission, Clock::start()).unwrap_err().to_string();
+        assert!(error.contains(addr) && error.contains(reason), "{error}");
+    }
+    first.stop();
 }
 
 /// A TLS connection to the relay, as the front door would hand it over: with the first bytes already read.
@@ -623,5 +651,28 @@ fn tcp_peers_are_connected_both_ways() {
     let answer = client.ask(request);
     let code = Message::parse(&answer).unwrap().find(T::ERROR_CODE).unwrap().value[2..4].to_vec();
     assert_eq!(code, [4, 47], "447: nobody listens there");
+    relay.stop();
+}
+
+#[test]
+fn a_run_of_requests_gets_all_its_answers() {
+    use super::udp::{Outgoing, Piece, Pool, Sender, Target};
+    use std::os::fd::AsFd;
+
+    let relay = start(Settings { shards: 1, ..settings(&["127.0.0.1:0"], &[]) });
+    let socket = peer("127.0.0.1");
+    let mut pool = Pool::new(1);
+    let request = binding(1);
+    pool.put(&request).unwrap();
+    let target = Target { to: relay.listeners()[0].1, from: None };
+    let piece = Piece { header: [0; 48], header_len: 0, slot: 0, start: 0, len: request.len(), padding: 0 };
+    let mut outgoing = Outgoing::default();
+    (0..180).for_each(|_| outgoing.push(target, piece, true));
+    assert_eq!(Sender::new().send(socket.as_fd(), &mut outgoing, &pool).dropped, 0);
+    let mut buf = [0; 256];
+    for n in 0..180 {
+        assert!(socket.recv(&mut buf).is_ok(), "answer {n} of 180");
+    }
+    assert_eq!(relay.counters().send_dropped, 0);
     relay.stop();
 }

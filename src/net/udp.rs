@@ -46,6 +46,8 @@ pub(super) struct Received {
 pub(super) struct Pool {
     bytes: Box<[u8]>,
     received: Vec<Received>,
+    /// Slots behind these were filled by [`put`](Self::put) since the last receive.
+    arrived: usize,
     slots: usize,
     scratch: Box<Scratch>,
 }
@@ -55,6 +57,7 @@ impl Pool {
         Self {
             bytes: vec![0; slots * SLOT].into_boxed_slice(),
             received: Vec::with_capacity(slots),
+            arrived: 0,
             slots,
             scratch: Box::new(Scratch::new()),
         }
@@ -68,6 +71,12 @@ impl Pool {
     /// Gives all slots back.
     pub(super) fn reset(&mut self) {
         self.received.clear();
+        self.arrived = 0;
+    }
+
+    /// Gives the slots back that were [`put`](Self::put) since the last receive.
+    pub(super) fn reset_put(&mut self) {
+        self.received.truncate(self.arrived);
     }
 
     /// Copies bytes into a free slot; `None` if there is none, or they are too long.
@@ -147,7 +156,8 @@ impl Pool {
             let from = address(&scratch.names[i]).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
             self.received.push(Received { from, local, len, segment: segment.max(1) });
         }
-        Ok(first..first + n as usize)
+        self.arrived = self.received.len();
+        Ok(first..self.arrived)
     }
 }
 
@@ -239,7 +249,8 @@ impl Sender {
         Self { scratch: Box::new(Scratch::new()), iovs: Vec::with_capacity(3 * BATCH) }
     }
 
-    /// Sends all that waits, and empties the queue. A datagram that the system refuses is dropped, as UDP may.
+    /// Sends all that waits, and empties the queue. A datagram that the system refuses is dropped, as UDP may; a run
+    /// that it refuses, most often because its datagrams are larger than the path takes in one piece, is taken apart.
     pub(super) fn send(&mut self, socket: BorrowedFd<'_>, outgoing: &mut Outgoing, pool: &Pool) -> Sent {
         let mut sent = Sent::default();
         let mut at = 0;
@@ -261,22 +272,25 @@ impl Sender {
                 (at, retried) = (at + n as usize, false);
                 continue;
             }
-            let (target, pieces) = &batch[0];
-            match io::Error::last_os_error().raw_os_error() {
-                // An ICMP error that waited on the socket: reported once, in place of whatever comes next.
-                Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) if !retried => {
-                    retried = true
-                }
+            let error = io::Error::last_os_error().raw_os_error();
+            let (target, pieces) = batch[0].clone();
+            match error {
                 Some(libc::EINTR) => {}
-                Some(libc::EIO | libc::EINVAL) if pieces.len() > 1 => {
-                    sent.no_gso = true;
-                    let mut single = Outgoing::default();
-                    outgoing.pieces[pieces.clone()].iter().for_each(|p| single.push(*target, *p, false));
-                    sent.dropped += self.send(socket, &mut single, pool).dropped;
-                    at += 1;
+                // The socket's buffer is full, so it is for what comes next.
+                Some(libc::EAGAIN | libc::ENOBUFS) => {
+                    sent.dropped +=
+                        outgoing.runs[at..].iter().map(|(_, pieces)| pieces.len() as u64).sum::<u64>();
+                    break;
+                }
+                // An ICMP error that waited on the socket is reported once, in place of whatever comes next.
+                _ if !retried => retried = true,
+                error if pieces.len() > 1 => {
+                    sent.no_gso |= error == Some(libc::EIO);
+                    outgoing.runs.splice(at..=at, pieces.map(|piece| (target, piece..piece + 1)));
+                    retried = false;
                 }
                 _ => {
-                    sent.dropped += pieces.len() as u64;
+                    sent.dropped += 1;
                     (at, retried) = (at + 1, false);
                 }
             }
@@ -290,6 +304,7 @@ impl Sender {
         let iov =
             |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         self.iovs.clear();
+        debug_assert!(batch.len() <= BATCH);
         // All vectors first: they must not move once a message points to them.
         for (_, range) in batch {
             for piece in &pieces[range.clone()] {
@@ -402,9 +417,23 @@ fn for_each_control(header: &libc::msghdr, mut f: impl FnMut(i32, i32, &[u8])) {
     }
 }
 
+/// Types for which any bytes are a value.
+///
+/// # Safety
+/// No padding matters, no bit pattern is invalid, nothing is a reference.
+unsafe trait Plain: Copy {}
+// SAFETY: integers, and C structs of integers.
+unsafe impl Plain for i32 {}
+// SAFETY: as above.
+unsafe impl Plain for libc::in_pktinfo {}
+// SAFETY: as above.
+unsafe impl Plain for libc::in6_pktinfo {}
+// SAFETY: as above.
+unsafe impl Plain for libc::sock_extended_err {}
+
 /// A plain C value at the start of `bytes`.
-fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
-    // SAFETY: there are enough bytes, and T is one of the plain C structs or integers used above.
+fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: there are enough bytes, and any bytes are a T.
     (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
@@ -646,6 +675,65 @@ mod tests {
         let slots = pool.receive(bob.as_fd(), 4).unwrap();
         let meta = pool.meta(slots.start);
         assert_eq!((slots.len(), meta.len, meta.segment), (1, 4 * 64 + 20, 64));
+    }
+
+    fn sent_as_a_run(size: usize, count: usize) -> Vec<usize> {
+        let (relay, bob) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        ask(relay.as_fd(), false, Wish::DontFragment(false)).unwrap();
+        let mut pool = Pool::new(1);
+        pool.put(&vec![7; size]).unwrap();
+        let target = Target { to: bob.local_addr().unwrap(), from: None };
+        let mut outgoing = Outgoing::default();
+        (0..count).for_each(|_| outgoing.push(target, piece(0, 0, size, b"", 0), true));
+        assert_eq!(outgoing.runs.len(), 1);
+        assert_eq!(Sender::new().send(relay.as_fd(), &mut outgoing, &pool), Sent::default());
+        receive_all(&bob, count).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn a_run_too_large_for_the_path_leaves_as_fragments() {
+        let shell = "ip link set lo up mtu 1500 && exec \"$@\"";
+        crate::net::tests::in_its_own_process(
+            &["unshare", "--net", "sh", "-c", shell, "-"],
+            "net::udp::tests::a_run_larger_than_1500_bytes_per_packet",
+        );
+    }
+
+    #[test]
+    #[ignore = "runs in a network namespace with an MTU of 1500"]
+    fn a_run_larger_than_1500_bytes_per_packet() {
+        assert_eq!(sent_as_a_run(1_480, 4), [1_480; 4]);
+        assert_eq!(sent_as_a_run(4_000, 3), [4_000; 3]);
+    }
+
+    #[test]
+    fn nobody_can_switch_runs_off() {
+        let relay = socket("127.0.0.1:0");
+        let mut pool = Pool::new(1);
+        pool.put(&[7; 20]).unwrap();
+        // Anybody can send from port 0, where no answer can go.
+        let target = Target { to: "127.0.0.1:0".parse().unwrap(), from: None };
+        let mut outgoing = Outgoing::default();
+        (0..2).for_each(|_| outgoing.push(target, piece(0, 0, 20, b"", 0), true));
+        let sent = Sender::new().send(relay.as_fd(), &mut outgoing, &pool);
+        assert_eq!(sent, Sent { dropped: 2, no_gso: false });
+    }
+
+    #[test]
+    fn an_error_about_one_datagram_costs_no_other() {
+        let (relay, bob) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        ask(relay.as_fd(), false, Wish::Errors).unwrap();
+        let gone = socket("127.0.0.1:0").local_addr().unwrap(); // closed at once
+        let mut pool = Pool::new(1);
+        pool.put(&[7; 20]).unwrap();
+        for run in [1, 3] {
+            relay.send_to(b"x", gone).unwrap();
+            let target = Target { to: bob.local_addr().unwrap(), from: None };
+            let mut outgoing = Outgoing::default();
+            (0..run).for_each(|_| outgoing.push(target, piece(0, 0, 20, b"", 0), true));
+            assert_eq!(Sender::new().send(relay.as_fd(), &mut outgoing, &pool), Sent::default());
+            assert_eq!(receive_all(&bob, run).len(), run);
+        }
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Setup {
             tcp: self.config.listen.tcp.clone(),
             relay_ports: self.config.relay.ports.clone(),
             shards: self.config.shards,
+            socket_buffer: self.config.socket_buffer,
             first_message_timeout: self.config.connections.handshake_timeout,
             ..net::Settings::default()
         }

@@ -43,7 +43,7 @@ impl Shared {
     }
 
     /// Does a live allocation of this server hold this local address?
-    pub(super) fn is_relay_port(&self, transport: RelayTransport, local: SocketAddr) -> bool {
+    pub fn is_relay_port(&self, transport: RelayTransport, local: SocketAddr) -> bool {
         self.ports(transport, local.ip()).is_some_and(|set| set.contains(local.port()))
     }
 

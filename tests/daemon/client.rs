@@ -178,10 +178,7 @@ impl Client {
     }
 
     pub fn binding(&mut self) -> SocketAddr {
-        // Whoever asks: it is neither signed nor answered with a signature.
-        let session = self.session.take();
         let answer = self.exchange(METHOD_BINDING, vec![]).unwrap();
-        self.session = session;
         mapped(&answer).expect("XOR-MAPPED-ADDRESS")
     }
 

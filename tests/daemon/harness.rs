@@ -154,7 +154,6 @@ secret = "{SECRET}"
 
 [relay]
 addresses = [{relays}]
-rfc5766-channels = true
 
 [peers]
 allow = ["127.0.0.0/8", "::1"]

@@ -6,14 +6,7 @@ use ternd::stun::{
 };
 use ternd::turn::{Framing, Rates, Transport, Verdict};
 
-use crate::world::{Client, World, addr, auth_settings, peer, settings};
-
-/// The message as the driver sends it: header, payload, padding.
-fn wrapped(framing: Framing, payload: &[u8], transport: Transport) -> Vec<u8> {
-    let mut room = [0xEE; Framing::HEADROOM];
-    let (header, padding) = framing.header(&mut room, payload.len(), transport);
-    [&room[Framing::HEADROOM - header..], payload, &[0; 4][..padding]].concat()
-}
+use crate::world::{Client, World, addr, auth_settings, peer, settings, wrapped};
 
 proptest! {
     #[test]

@@ -336,7 +336,7 @@ fn a_user_cannot_take_all_ports_by_reservations() {
     let mut limited = settings();
     limited.limits.allocations_per_user = 2;
     let mut world = World::with(limited, auth_settings());
-    let mut code = |world: &mut World, even_port: &[u8]| {
+    let code = |world: &mut World, even_port: &[u8]| {
         let mut alice = Client::alice("192.0.2.7:4000");
         let request = alice.allocate_request().raw(T::EVEN_PORT, even_port);
         let code = alice.ask(world, request).code();

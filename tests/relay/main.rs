@@ -14,6 +14,7 @@ mod memory;
 mod mobility;
 mod model;
 mod peers;
+mod simulation;
 mod story;
 mod tcp;
 mod world;

@@ -43,3 +43,18 @@ fn what_is_chosen_must_have_been_offered() {
         assert_eq!(ask(list, chosen, &md5), Err(Denied::WrongAlgorithms), "{list:?} {chosen:?}");
     }
 }
+
+#[test]
+fn an_offer_that_was_never_made_is_none() {
+    let auth = new();
+    let (short, full) = (auth.challenge(client(), at(UNIX), false), auth.challenge(client(), at(UNIX), true));
+    let sha256 = Key::derive(Algorithm::Sha256, b"alice", "ternd", "wonderland");
+    let ask = |nonce: Nonce| {
+        let request = with_nonce(b"alice", nonce.as_bytes())
+            .raw(T::PASSWORD_ALGORITHMS, full.algorithms.unwrap())
+            .raw(T::PASSWORD_ALGORITHM, &[0, 2, 0, 0]);
+        judge(&auth, &request.message_integrity_sha256(sha256.as_bytes()).finish())
+    };
+    assert!(ask(full.nonce).is_ok());
+    assert_eq!(ask(short.nonce), Err(Denied::WrongAlgorithms));
+}

@@ -34,7 +34,7 @@ use crate::net::clock::Clock;
 use crate::{ice, signal};
 
 pub(super) const KEY: &str = "a key of sixteen";
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 type Handed = (std::net::TcpStream, Box<rustls::ServerConnection>, Vec<u8>);
 
@@ -247,13 +247,15 @@ impl Client {
 
     /// The next message that is no ping or pong.
     pub(super) async fn next(&mut self) -> Message {
-        loop {
-            let message = timeout(PATIENCE, self.0.next()).await.expect("a message in time");
-            match message.expect("an open stream").unwrap() {
-                Message::Ping(_) | Message::Pong(_) => {}
-                other => return other,
+        let next = async {
+            loop {
+                match self.0.next().await.expect("an open stream").unwrap() {
+                    Message::Ping(_) | Message::Pong(_) => {}
+                    other => return other,
+                }
             }
-        }
+        };
+        timeout(PATIENCE, next).await.expect("a message in time")
     }
 
     pub(super) async fn json(&mut self) -> Value {

@@ -8,9 +8,10 @@ use ternd::stun::Family;
 /// One of the client's paths: see `runner::PATHS`.
 pub type Path = usize;
 
-/// How the relay is set up.
+/// How the relay is set up, and what a sequence is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
+    pub focus: Focus,
     /// Limits that are soon reached.
     pub tight: bool,
     /// IPv4 only, or both families.
@@ -23,6 +24,18 @@ pub struct Setup {
     pub strangers: bool,
     /// Strangers get few answers.
     pub stingy: bool,
+}
+
+/// What happens most: a sequence about few things gets deeper into them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Focus {
+    Everything,
+    /// One client with some peers, and much time.
+    OneCall,
+    /// TCP allocations.
+    Connections,
+    /// Requests that are not signed, or not well.
+    Strangers,
 }
 
 /// One thing that happens.
@@ -131,7 +144,7 @@ pub enum WireFamily {
 /// A peer as operations name it; `runner::Runner::address` gives it its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// 192.0.2.99 and .98, ports 1 and 2.
+    /// 192.0.2.99, .98 and .97, ports 1 and 2.
     V4(u8),
     /// 2001:db8:2::99 and ::98, ports 1 and 2.
     V6(u8),
@@ -154,12 +167,15 @@ pub enum Peer {
 }
 
 /// Bytes, one after the other, and zeros behind them.
-struct Source<'a>(&'a [u8]);
+struct Source<'a> {
+    bytes: &'a [u8],
+    focus: Focus,
+}
 
 impl Source<'_> {
     fn byte(&mut self) -> u8 {
-        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
-        self.0 = rest;
+        let (first, rest) = self.bytes.split_first().unwrap_or((&0, &[]));
+        self.bytes = rest;
         *first
     }
 
@@ -175,10 +191,15 @@ impl Source<'_> {
 }
 
 impl Setup {
-    pub fn decode(bytes: [u8; 4]) -> Self {
-        let [a, b, c, d] = bytes.map(|b| b & 1 == 1);
+    pub const BYTES: usize = 5;
+
+    pub fn decode(bytes: [u8; Self::BYTES]) -> Self {
+        use Focus::{Connections, Everything, OneCall, Strangers};
+        let [a, b, c, d, _] = bytes.map(|b| b & 1 == 1);
+        let about = [Everything, Everything, Everything, OneCall, OneCall, OneCall, Connections, Strangers];
+        let focus = about[usize::from(bytes[4]) % about.len()];
         let (strangers, stingy) = (bytes[1] & 6 == 6, bytes[2] & 6 == 6);
-        Self { tight: a, dual: !b, nat: c, capped: d, strangers, stingy }
+        Self { focus, tight: a, dual: !b, nat: c, capped: d, strangers, stingy }
     }
 }
 
@@ -186,9 +207,15 @@ impl Op {
     /// As many as the longest needs.
     pub const BYTES: usize = 16;
 
-    pub fn decode(bytes: [u8; Op::BYTES]) -> Self {
-        let s = &mut Source(&bytes);
-        match s.of(32) {
+    pub fn decode(focus: Focus, bytes: [u8; Self::BYTES]) -> Self {
+        let s = &mut Source { bytes: &bytes, focus };
+        let kind = match focus {
+            Focus::Everything => s.of(32),
+            Focus::OneCall => s.pick(&[0, 0, 0, 0, 0, 14, 18, 19, 20, 24, 24]),
+            Focus::Connections => s.pick(&[0, 0, 0, 0, 0, 24, 27, 29, 29, 31]),
+            Focus::Strangers => s.pick(&[0, 12, 12, 12, 24]),
+        };
+        match kind {
             0..=11 => Self::usual(s),
             12..=16 => Self::request(s),
             17 => Self::Again { path: path(s) },
@@ -197,7 +224,7 @@ impl Op {
             20..=22 => Self::FromPeer { relay: s.of(4), peer: peer(s), len: s.byte() % 9 },
             23 => Self::Icmp { relay: s.of(4), peer: peer(s) },
             24..=26 => {
-                let seconds = s.pick(&[1, 2, 29, 30, 31, 60, 150, 299, 300, 301, 599, 600, 601, 700]);
+                let seconds = s.pick(&[1, 2, 29, 30, 31, 60, 150, 299, 300, 300, 301, 599, 600, 601, 700]);
                 Self::Wait { seconds, late: s.of(3) == 1 }
             }
             27 => match s.of(4) {
@@ -216,18 +243,26 @@ impl Op {
 
     /// A request as it comes in practice: right, and from the path's usual user.
     fn usual(s: &mut Source<'_>) -> Self {
-        let path: Path = s.pick(&[0, 0, 1, 1, 1, 2, 2, 3, 4, 5]);
+        let mut path: Path = s.pick(&[0, 0, 0, 1, 1, 2, 2, 2, 3, 5]);
         let both = Some(WireFamily::Is(Family::V6));
         let udp = Allocate {
             protocol: Some(17),
-            lifetime: None,
+            lifetime: s.pick(&[None, Some(1800)]),
             even_port: None,
             token: None,
             requested: None,
             additional: None,
             dont_fragment: false,
         };
-        let what = match s.of(16) {
+        let kind = match s.focus {
+            Focus::OneCall => s.pick(&[0, 7, 9, 9, 11, 11]),
+            Focus::Connections => s.pick(&[3, 3, 4, 7, 8, 11, 11, 13, 13, 15, 15]),
+            _ => s.of(16),
+        };
+        if s.focus == Focus::OneCall {
+            path = 0;
+        }
+        let what = match kind {
             0 | 1 => What::Allocate(udp),
             2 => What::Allocate(Allocate { additional: both, ..udp }),
             3 => What::Allocate(Allocate { protocol: Some(6), ..udp }),
@@ -239,7 +274,11 @@ impl Op {
             9 | 10 => What::ChannelBind { number: Some(number(s)), peer: Some(peer(s)) },
             11 | 12 => What::CreatePermission { peers: [Some(peer(s)), None, None] },
             13 | 14 => What::Connect { peer: Some(peer(s)) },
-            _ => What::ConnectionBind { connection: Some(s.of(3)) },
+            _ => {
+                // On a connection of its own.
+                path = s.pick(&[4, 4, 4, 1]);
+                What::ConnectionBind { connection: Some(s.of(3)) }
+            }
         };
         let signer = if path.is_multiple_of(2) { Signer::Alice } else { Signer::Bob };
         Self::Request { path, signer, same_id: false, unknown: false, fingerprint: false, what }
@@ -249,8 +288,12 @@ impl Op {
     fn request(s: &mut Source<'_>) -> Self {
         use Signer::{Alice, Bob, Nobody, WithoutNonce, WrongPassword};
         let path = path(s);
-        let signer =
-            s.pick(&[Alice, Bob, Alice, Alice, Bob, Bob, Alice, Bob, WrongPassword, Nobody, WithoutNonce]);
+        let signer = match s.focus {
+            Focus::Strangers => s.pick(&[Nobody, WrongPassword, Nobody, WithoutNonce]),
+            _ => {
+                s.pick(&[Alice, Bob, Alice, Alice, Bob, Bob, Alice, Bob, WrongPassword, Nobody, WithoutNonce])
+            }
+        };
         let flags = s.byte();
         let rare = |bits: u8| flags & bits == bits;
         let (fingerprint, same_id, unknown) = (rare(0x03), rare(0x1C), rare(0xE0));
@@ -276,25 +319,30 @@ impl Op {
 }
 
 fn path(s: &mut Source<'_>) -> Path {
-    s.of(super::runner::PATHS.len())
+    match s.focus {
+        Focus::OneCall => 0,
+        Focus::Strangers => s.pick(&[0, 0, 5, 3]),
+        _ => s.of(super::runner::PATHS.len()),
+    }
 }
 
 fn peer(s: &mut Source<'_>) -> Peer {
-    match s.of(16) {
-        n @ 0..=3 => Peer::V4(n as u8),
-        n @ 4..=6 => Peer::V6(n as u8 - 4),
-        7..=9 => Peer::Relay(s.of(4)),
+    match s.of(if s.focus == Focus::Everything { 20 } else { 6 }) {
+        n @ 0..=4 => Peer::V4(n as u8),
+        5 => Peer::V6(s.of(2) as u8),
+        6..=9 => Peer::Relay(s.of(4)),
         10 => Peer::Local(s.of(4)),
         11 => Peer::Service,
         12 => Peer::ServiceV6,
         13 => s.pick(&[Peer::Closed, Peer::ClosedV6]),
         14 => Peer::WithoutPort,
-        _ => s.pick(&[Peer::V4(0), Peer::V4(1), Peer::Malformed]),
+        15 => Peer::Malformed,
+        _ => Peer::V4(0),
     }
 }
 
 fn number(s: &mut Source<'_>) -> u16 {
-    s.pick(&[0x4000, 0x4000, 0x4001, 0x4001, 0x4002, 0x4FFF, 0x3FFF, 0x5000])
+    s.pick(&[0x4000, 0x4000, 0x4000, 0x4000, 0x4001, 0x4FFF, 0x3FFF, 0x5000])
 }
 
 fn lifetime(s: &mut Source<'_>) -> Option<u32> {

@@ -113,43 +113,43 @@ pub struct Rules {
 }
 
 #[derive(Clone, Debug)]
-struct Allocation {
-    path: Path,
-    user: String,
+pub(super) struct Allocation {
+    pub(super) path: Path,
+    pub(super) user: String,
     /// The request that made it.
-    ask: Ask,
-    transport: RelayTransport,
-    created: u64,
-    lifetime: u64,
-    port: PortChoice,
+    pub(super) ask: Ask,
+    pub(super) transport: RelayTransport,
+    pub(super) created: u64,
+    pub(super) lifetime: u64,
+    pub(super) port: PortChoice,
     /// Families whose sockets are still being bound. Until none is left, nobody has an allocation.
-    waiting: Vec<Family>,
+    pub(super) waiting: Vec<Family>,
     /// Its client went away meanwhile.
-    abandoned: bool,
-    failed: Vec<(Family, BindError)>,
-    relays: BTreeMap<Family, Relay>,
-    token: Option<usize>,
-    permissions: HashMap<IpAddr, u64>,
-    channels: HashMap<u16, (SocketAddr, u64)>,
-    connections: BTreeMap<usize, Connection>,
-    traffic: Traffic,
+    pub(super) abandoned: bool,
+    pub(super) failed: Vec<(Family, BindError)>,
+    pub(super) relays: BTreeMap<Family, Relay>,
+    pub(super) token: Option<usize>,
+    pub(super) permissions: HashMap<IpAddr, u64>,
+    pub(super) channels: HashMap<u16, (SocketAddr, u64)>,
+    pub(super) connections: BTreeMap<usize, Connection>,
+    pub(super) traffic: Traffic,
     /// In which second, how many datagrams.
-    packets: (u64, usize),
+    pub(super) packets: (u64, usize),
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Relay {
-    local: SocketAddr,
-    expires: u64,
+pub(super) struct Relay {
+    pub(super) local: SocketAddr,
+    pub(super) expires: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Connection {
-    peer: SocketAddr,
+pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
     /// The Connect that waits for the peer.
-    asked: Option<Ask>,
+    pub(super) asked: Option<Ask>,
     /// Until when the peer may answer or the client may bind it; `None`: bound.
-    until: Option<u64>,
+    pub(super) until: Option<u64>,
 }
 
 /// The relay as the RFC tells it.
@@ -157,23 +157,23 @@ struct Connection {
 pub struct Reference {
     pub rules: Rules,
     pub now: u64,
-    clients: Vec<SocketAddr>,
-    streams: Vec<bool>,
-    allocations: BTreeMap<usize, Allocation>,
-    made: usize,
-    tokens: usize,
-    connections: usize,
+    pub(super) clients: Vec<SocketAddr>,
+    pub(super) streams: Vec<bool>,
+    pub(super) allocations: BTreeMap<usize, Allocation>,
+    pub(super) made: usize,
+    pub(super) tokens: usize,
+    pub(super) connections: usize,
     /// By token: whose, which port, until when.
-    reservations: HashMap<usize, (String, SocketAddr, u64)>,
+    pub(super) reservations: HashMap<usize, (String, SocketAddr, u64)>,
     /// When the last nonce of a path was issued.
     pub nonces: HashMap<Path, u64>,
     /// Answers a stranger's address may still get, and since when.
-    answers: HashMap<IpAddr, (u64, u64)>,
-    packets_of_user: HashMap<String, (u64, usize)>,
+    pub(super) answers: HashMap<IpAddr, (u64, u64)>,
+    pub(super) packets_of_user: HashMap<String, (u64, usize)>,
     pub traffic: Traffic,
 }
 
-type Refusal = u16;
+pub(super) type Refusal = u16;
 
 impl Reference {
     pub fn new(rules: Rules, paths: impl Iterator<Item = (SocketAddr, bool)>) -> Self {
@@ -356,13 +356,13 @@ impl Reference {
         vec![answer(ask, code, says)]
     }
 
-    fn success(&self, ask: &Ask, says: Says) -> Out {
+    pub(super) fn success(&self, ask: &Ask, says: Says) -> Out {
         let says = Says { signed_by: Some(user(ask).into()), fingerprint: ask.fingerprint, ..says };
         answer(ask, 0, says)
     }
 
     /// An authentic request is refused.
-    fn refuse(&self, ask: &Ask, code: Refusal) -> Vec<Out> {
+    pub(super) fn refuse(&self, ask: &Ask, code: Refusal) -> Vec<Out> {
         let (path, method, user) = (ask.path, ask.what.method(), Some(user(ask).to_owned()));
         let says = Says { signed_by: user.clone(), fingerprint: ask.fingerprint, ..Says::default() };
         vec![answer(ask, code, says), Out::Refused { path, method, user, code }]
@@ -631,7 +631,7 @@ impl Reference {
         Ok(vec![self.success(ask, Says::default())])
     }
 
-    fn permit(&mut self, id: usize, ips: &[IpAddr]) -> Result<(), Refusal> {
+    pub(super) fn permit(&mut self, id: usize, ips: &[IpAddr]) -> Result<(), Refusal> {
         let (now, most) = (self.now, self.rules.permissions);
         let a = self.allocations.get_mut(&id).unwrap();
         let mut permissions = a.permissions.clone();
@@ -669,222 +669,8 @@ impl Reference {
         Ok(vec![self.success(ask, Says::default())])
     }
 
-    fn may_reach(&self, id: usize, peer: SocketAddr) -> Result<(), Refusal> {
-        let a = &self.allocations[&id];
-        if !a.relays.contains_key(&Family::of(&peer.ip())) {
-            return Err(443);
-        }
-        if self.closed(peer.ip()) || !self.open(a.transport, peer) {
-            return Err(403);
-        }
-        Ok(())
-    }
-
-    // ── Peers ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// In this world: open are two nets, and the relays themselves.
-    fn closed(&self, ip: IpAddr) -> bool {
-        let open = match ip {
-            IpAddr::V4(ip) => ip.octets()[..3] == [192, 0, 2],
-            IpAddr::V6(ip) => ip.segments()[..3] == [0x2001, 0xDB8, 2],
-        };
-        !open && !self.is_own(ip)
-    }
-
-    fn is_own(&self, ip: IpAddr) -> bool {
-        self.rules.relays.iter().any(|(local, announced)| [*local, *announced].contains(&ip))
-    }
-
-    /// On the relays' own addresses only ports that relay the same protocol are open.
-    fn open(&self, transport: RelayTransport, peer: SocketAddr) -> bool {
-        let local = self.local(peer);
-        let mut live =
-            self.allocations.values().filter(|a| a.transport == transport).flat_map(|a| a.relays.values());
-        !self.is_own(peer.ip()) || live.any(|r| r.local == local)
-    }
-
-    pub fn announced(&self, local: SocketAddr) -> SocketAddr {
-        let known = self.rules.relays.iter().find(|(l, _)| *l == local.ip());
-        known.map_or(local, |(_, announced)| SocketAddr::new(*announced, local.port()))
-    }
-
-    fn local(&self, announced: SocketAddr) -> SocketAddr {
-        let known = self.rules.relays.iter().find(|(_, a)| *a == announced.ip());
-        known.map_or(announced, |(local, _)| SocketAddr::new(*local, announced.port()))
-    }
-
-    /// The relay at this address, if it is not over.
-    fn alive(&self, transport: RelayTransport, local: SocketAddr) -> Option<usize> {
-        let here = |a: &Allocation| {
-            a.transport == transport && a.relays.values().any(|r| r.local == local && r.expires > self.now)
-        };
-        self.allocations.iter().find(|(_, a)| a.waiting.is_empty() && here(a)).map(|(id, _)| *id)
-    }
-
-    fn permitted(&self, id: usize, peer: SocketAddr) -> bool {
-        self.allocations[&id].permissions.get(&peer.ip()).is_some_and(|until| *until > self.now)
-    }
-
-    // ── Data: sections 11 and 12 ───────────────────────────────────────────────────────────────────────────────
-
-    pub fn send(&mut self, path: Path, peer: Named, len: usize, dont_fragment: bool) -> Relayed {
-        match (self.at(path), peer.filter(|p| p.port() != 0)) {
-            (Some(id), Some(peer)) => self.to_peer(id, peer, len, dont_fragment),
-            _ => Relayed::Nothing,
-        }
-    }
-
-    pub fn channel(&mut self, path: Path, number: u16, len: usize) -> Relayed {
-        let Some(id) = self.at(path) else { return Relayed::Nothing };
-        match self.allocations[&id].channels.get(&number) {
-            Some((peer, until)) if *until > self.now => self.to_peer(id, *peer, len, false),
-            _ => Relayed::Nothing,
-        }
-    }
-
-    fn to_peer(&mut self, id: usize, peer: SocketAddr, len: usize, dont_fragment: bool) -> Relayed {
-        let a = &self.allocations[&id];
-        let relay = a.relays.get(&Family::of(&peer.ip())).filter(|r| r.expires > self.now).copied();
-        let passes =
-            a.transport == RelayTransport::Udp && self.permitted(id, peer) && self.open(a.transport, peer);
-        let Some(relay) = relay.filter(|_| passes) else { return Relayed::Nothing };
-        if !self.within_caps(id) {
-            return Relayed::Nothing;
-        }
-        for traffic in [&mut self.allocations.get_mut(&id).unwrap().traffic, &mut self.traffic] {
-            traffic.to_peers += 1;
-            traffic.to_peers_bytes += len as u64;
-        }
-        Relayed::ToPeer { from: relay.local, to: self.local(peer), len, dont_fragment }
-    }
-
-    /// A datagram has come in at a relay.
-    pub fn from_peer(&mut self, local: SocketAddr, from: SocketAddr, len: usize) -> Relayed {
-        let peer = self.announced(from);
-        let Some(id) = self.alive(RelayTransport::Udp, local) else { return Relayed::Nothing };
-        if !self.permitted(id, peer) || !self.open(RelayTransport::Udp, peer) || !self.within_caps(id) {
-            return Relayed::Nothing;
-        }
-        let a = self.allocations.get_mut(&id).unwrap();
-        for traffic in [&mut a.traffic, &mut self.traffic] {
-            traffic.to_client += 1;
-            traffic.to_client_bytes += len as u64;
-        }
-        let bound = a.channels.iter().find(|(_, (p, until))| *p == peer && *until > self.now);
-        let channel = bound.map(|(number, _)| *number);
-        Relayed::ToClient { path: a.path, channel, peer: channel.is_none().then_some(peer) }
-    }
-
-    /// So many datagrams a second of one allocation, and of one user.
-    fn within_caps(&mut self, id: usize) -> bool {
-        let now = self.now;
-        let count = |(second, n): &mut (u64, usize), most: usize| {
-            if *second != now {
-                (*second, *n) = (now, 0);
-            }
-            *n += 1;
-            most == 0 || *n <= most
-        };
-        let a = self.allocations.get_mut(&id).unwrap();
-        let of_user = self.packets_of_user.entry(a.user.clone()).or_default();
-        count(&mut a.packets, self.rules.packets) && count(of_user, self.rules.packets_of_user)
-    }
-
-    /// Section 11.5: the client hears of it if it has a permission.
-    pub fn icmp(&self, transport: RelayTransport, local: SocketAddr, to: SocketAddr) -> Vec<Out> {
-        let peer = self.announced(to);
-        let id = self.alive(transport, local).filter(|id| self.permitted(*id, peer));
-        id.map(|id| Out::Icmp { path: self.allocations[&id].path, peer }).into_iter().collect()
-    }
-
-    // ── Connections to peers: RFC 6062 section 5 ───────────────────────────────────────────────────────────────
-
-    fn connect(&mut self, ask: &Ask, id: usize, peer: Option<Named>) -> Result<Vec<Out>, Refusal> {
-        if self.allocations[&id].transport != RelayTransport::Tcp {
-            return Err(400);
-        }
-        let peer = peer.flatten().filter(|p| p.port() != 0).ok_or(400u16)?;
-        self.may_reach(id, peer)?;
-        let a = &self.allocations[&id];
-        if let Some(same) = a.connections.values().find(|c| c.peer == peer) {
-            let again = same.asked.as_ref().is_some_and(|a| a.number == ask.number);
-            return if again { Ok(Vec::new()) } else { Err(446) };
-        }
-        if a.connections.len() >= self.rules.connections {
-            return Err(508);
-        }
-        let from = a.relays[&Family::of(&peer.ip())].local;
-        let connection = self.add_connection(id, peer, Some(ask.clone()));
-        Ok(vec![Out::Connect { from, to: self.local(peer), connection }])
-    }
-
-    fn add_connection(&mut self, id: usize, peer: SocketAddr, asked: Option<Ask>) -> usize {
-        let connection = Connection { peer, asked, until: Some(self.now + 30) };
-        self.allocations.get_mut(&id).unwrap().connections.insert(self.connections, connection);
-        self.connections += 1;
-        self.connections - 1
-    }
-
-    fn of_connection(&mut self, connection: usize) -> Option<&mut Allocation> {
-        self.allocations.values_mut().find(|a| a.connections.contains_key(&connection))
-    }
-
-    /// The peer has answered, or not.
-    pub fn connected(&mut self, connection: usize, reached: bool) -> Vec<Out> {
-        let until = Some(self.now + 30);
-        let Some(a) = self.of_connection(connection) else { return Vec::new() };
-        let entry = a.connections.get_mut(&connection).unwrap();
-        let Some(ask) = entry.asked.take() else { return Vec::new() };
-        if reached {
-            entry.until = until;
-            return vec![self.success(&ask, Says { connection: Some(connection), ..Says::default() })];
-        }
-        a.connections.remove(&connection);
-        self.refuse(&ask, 447)
-    }
-
-    /// A peer connects to a relay; may it?
-    pub fn accept(&mut self, local: SocketAddr, from: SocketAddr) -> (Option<usize>, Vec<Out>) {
-        let peer = self.announced(from);
-        let Some(id) = self.alive(RelayTransport::Tcp, local) else { return (None, Vec::new()) };
-        let a = &self.allocations[&id];
-        if !self.permitted(id, peer)
-            || !self.open(RelayTransport::Tcp, peer)
-            || a.connections.len() >= self.rules.connections
-        {
-            return (None, Vec::new());
-        }
-        let path = a.path;
-        let connection = self.add_connection(id, peer, None);
-        (Some(connection), vec![Out::Attempt { path, peer, connection }])
-    }
-
-    fn connection_bind(&mut self, ask: &Ask, connection: Option<usize>) -> Result<Vec<Out>, Refusal> {
-        let (now, alone) = (self.now, self.streams[ask.path] && self.at(ask.path).is_none());
-        let connection = connection.filter(|_| alone).ok_or(400u16)?;
-        let a = self.of_connection(connection).ok_or(400u16)?;
-        if a.user != user(ask) {
-            return Err(441);
-        }
-        let entry = a.connections.get_mut(&connection).unwrap();
-        if entry.asked.is_some() || entry.until.is_none_or(|until| until <= now) {
-            return Err(400);
-        }
-        entry.until = None;
-        let answer = self.success(ask, Says { connection: Some(connection), ..Says::default() });
-        Ok(vec![answer, Out::Join { path: ask.path, connection }])
-    }
-
-    pub fn peer_gone(&mut self, connection: usize) {
-        if let Some(a) = self.of_connection(connection) {
-            a.connections.remove(&connection);
-        }
-    }
-
-    // ── ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
     /// The allocation of a path, be it that its sockets are still being bound.
-    fn at(&self, path: Path) -> Option<usize> {
+    pub(super) fn at(&self, path: Path) -> Option<usize> {
         self.allocations.iter().find(|(_, a)| a.path == path && !a.abandoned).map(|(id, _)| *id)
     }
 
@@ -898,7 +684,7 @@ fn answer(ask: &Ask, code: u16, says: Says) -> Out {
     Out::Answer { path: ask.path, transaction: ask.transaction, method: ask.what.method(), code, says }
 }
 
-fn user(ask: &Ask) -> &'static str {
+pub(super) fn user(ask: &Ask) -> &'static str {
     if ask.signer == Signer::Bob { "bob" } else { "alice" }
 }
 

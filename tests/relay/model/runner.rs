@@ -75,7 +75,7 @@ impl Runner {
                 allocations: 4,
                 allocations_per_user: 3,
                 allocations_per_address: 3,
-                permissions: 3,
+                permissions: 2,
                 channels: 2,
                 peer_connections: 2,
                 ..limits
@@ -178,7 +178,7 @@ impl Runner {
             Op::FromPeer { relay, peer, len } => {
                 let (from, len) = (self.source(peer), usize::from(len));
                 let Some((id, local)) = self.socket(RelayTransport::Udp, relay) else { return };
-                let expected = self.reference.from_peer(local, from, len);
+                let expected = self.reference.relay_in(local, from, len);
                 let verdict = self.world.server.handle_peer(self.world.now, id, from, len);
                 assert_eq!(self.relayed(verdict), expected);
                 self.compare(Vec::new());
@@ -306,7 +306,9 @@ impl Runner {
     fn address(&self, peer: Peer) -> Named {
         let port = |n: u8| 1 + u16::from(n % 2);
         Some(match peer {
-            Peer::V4(n) => SocketAddr::new(ip(if n < 2 { "192.0.2.99" } else { "192.0.2.98" }), port(n)),
+            Peer::V4(n) => {
+                SocketAddr::new(ip(["192.0.2.99", "192.0.2.98", "192.0.2.97"][usize::from(n / 2)]), port(n))
+            }
             Peer::V6(n) => {
                 SocketAddr::new(ip(if n < 2 { "2001:db8:2::99" } else { "2001:db8:2::98" }), port(n))
             }
