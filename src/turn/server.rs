@@ -161,7 +161,8 @@ impl Server {
         request: &Request<'_>,
         identity: &Identity,
     ) -> Result<Option<Vec<u8>>, Rejection> {
-        let unknown = request.unknown_attributes(&[]);
+        let also: &[_] = if self.auth.takes_tokens() { &[AttributeType::ACCESS_TOKEN] } else { &[] };
+        let unknown = request.unknown_attributes(also);
         if !unknown.is_empty() {
             return Err(Rejection::UnknownAttributes(unknown));
         }
@@ -175,7 +176,8 @@ impl Server {
         let slot = slot
             .filter(|slot| !self.pending.contains_key(slot))
             .ok_or(Rejection::AllocationMismatch("this 5-tuple has no allocation"))?;
-        if self.allocations[slot].owner.username != identity.username {
+        let owner = &self.allocations[slot].owner;
+        if !owner.is(identity) && !self.is_renewal(request, owner, identity) {
             return Err(Rejection::WrongCredentials);
         }
         match request.message.method() {
