@@ -78,6 +78,9 @@ pub enum Cause {
     /// No secret makes a password that fits: another secret, or a forged name.
     #[error("signed with none of the configured secrets")]
     NoSuchSecret,
+    /// REALM is that of another server.
+    #[error("signed for another realm")]
+    WrongRealm,
     /// Neither a static user nor a name with a time stamp.
     #[error("unknown user, and the name carries no time stamp")]
     UnknownUser,
@@ -248,6 +251,9 @@ impl Authenticator {
 
     fn identify(&self, signed: &Signed<'_>, request: &Message<'_>, now: Now) -> Result<Identity, Denied> {
         let realm = &self.settings.realm;
+        if signed.realm != realm.as_bytes() {
+            return Err(signed.unauthorized(Cause::WrongRealm));
+        }
         let derive = |name: &[u8], password: &str| Key::derive(signed.algorithm, name, realm, password);
 
         let users = &self.settings.users;
@@ -310,6 +316,7 @@ fn verify(request: &Message<'_>, key: &Key) -> bool {
 /// The attributes of a signed request.
 struct Signed<'a> {
     name: Name<'a>,
+    realm: &'a [u8],
     nonce: &'a [u8],
     algorithm: Algorithm,
 }
@@ -330,10 +337,11 @@ impl<'a> Signed<'a> {
         }
         let hash = || value(T::USERHASH)?.try_into().ok().map(Name::Hash);
         let name = value(T::USERNAME).map(Name::Plain).or_else(hash);
-        let (Some(name), Some(_), Some(nonce)) = (name, value(T::REALM), value(T::NONCE)) else {
+        let (Some(name), Some(realm), Some(nonce)) = (name, value(T::REALM), value(T::NONCE)) else {
             return Err(Denied::Incomplete);
         };
-        Ok(Self { name, nonce, algorithm: algorithm(request, nonce).ok_or(Denied::WrongAlgorithms)? })
+        let algorithm = algorithm(request, nonce).ok_or(Denied::WrongAlgorithms)?;
+        Ok(Self { name, realm, nonce, algorithm })
     }
 
     fn unauthorized(&self, cause: Cause) -> Denied {

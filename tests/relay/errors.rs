@@ -1,7 +1,7 @@
 //! Each way to be refused, with its code, and that it leaves nothing behind.
 
 use ternd::stun::{Attribute, AttributeType as T, Builder, Class, Method, TransactionId};
-use ternd::turn::{BindError, Output, Verdict};
+use ternd::turn::{BindError, Event, Output, Verdict};
 
 use crate::world::{Answer, Client, World, addr, auth_settings, settings};
 
@@ -151,6 +151,24 @@ fn authentication_comes_first_and_in_order() {
     );
     let sha256 = full().raw(T::REQUESTED_TRANSPORT, UDP).message_integrity_sha256(key.as_bytes());
     assert_eq!(ask(sha256), 0);
+}
+
+#[test]
+fn another_servers_realm_is_refused() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.challenge(&mut world);
+    let request = alice
+        .allocate_request()
+        .raw(T::USERNAME, b"alice")
+        .raw(T::REALM, b"elsewhere")
+        .raw(T::NONCE, &alice.nonce)
+        .message_integrity(alice.key().as_bytes());
+    assert_eq!(world.ask(alice.flow, &request.finish()).unwrap().code(), 401);
+    assert!(matches!(
+        world.events.last(),
+        Some(Event::Refused { rejection, .. }) if rejection.to_string() == "signed for another realm"
+    ));
 }
 
 #[test]
