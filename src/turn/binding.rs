@@ -23,7 +23,7 @@ impl Server {
             }
             Err(rejection) => {
                 self.counters.rejected += 1;
-                (request.flow, request.error(&rejection, None))
+                (request.flow, request.seal(request.error(&rejection, None)))
             }
         };
         self.send(flow, bytes);

@@ -46,8 +46,8 @@ impl<'a> Request<'a> {
         Builder::response(Class::Success, &self.message)
     }
 
-    /// The whole error response. 401 and 438 carry a challenge, the others are signed if it is known who asks.
-    pub(super) fn error(&self, rejection: &Rejection, challenge: Option<&Challenge<'_>>) -> Vec<u8> {
+    /// An error response, to be sealed. 401 and 438 carry a challenge.
+    pub(super) fn error(&self, rejection: &Rejection, challenge: Option<&Challenge<'_>>) -> Builder {
         let mut builder =
             Builder::response(Class::Error, &self.message).error_code(rejection.code(), rejection.reason());
         if let Some(challenge) = challenge {
@@ -61,7 +61,7 @@ impl<'a> Request<'a> {
         if let Rejection::UnknownAttributes(kinds) = rejection {
             builder = builder.unknown_attributes(kinds);
         }
-        self.seal(builder)
+        builder
     }
 
     /// Signs, and adds FINGERPRINT if the request had one.

@@ -216,16 +216,23 @@ impl Server {
 
     fn error(&self, now: Now, request: &Request<'_>, rejection: &Rejection) -> Vec<u8> {
         if !rejection.is_challenge() {
-            return request.error(rejection, None);
+            let builder = request.error(rejection, None);
+            let named = matches!(request.message.method(), Method::ALLOCATE | Method::REFRESH);
+            return request.seal(match request.identity {
+                Some(_) if named => self.with_software(builder),
+                _ => builder,
+            });
         }
         let (client, transport) = (request.flow.client.0, request.flow.transport);
-        let full = request.error(rejection, Some(&self.auth.challenge(client, now, true)));
+        let challenge =
+            |offer| request.seal(request.error(rejection, Some(&self.auth.challenge(client, now, offer))));
+        let full = challenge(true);
         // Whoever spoofs a source must not gain by it, so an answer to a small question over UDP leaves out what
         // only clients with SHA-256 read. Where a connection was made, the source is no lie.
         if transport.is_stream() || full.len() <= MAX_AMPLIFICATION * request.message.as_bytes().len() {
             return full;
         }
-        request.error(rejection, Some(&self.auth.challenge(client, now, false)))
+        challenge(false)
     }
 
     /// The stream of a client has ended: its allocation ends with it.

@@ -172,6 +172,21 @@ fn another_servers_realm_is_refused() {
 }
 
 #[test]
+fn refused_allocate_and_refresh_requests_name_the_software() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    let software = |answer: &crate::world::Answer| answer.kinds().contains(&T::SOFTWARE);
+    assert!(!software(&alice.challenge(&mut world)), "strangers get short answers");
+    for (method, named) in [(Method::ALLOCATE, true), (Method::REFRESH, true), (Method::CHANNEL_BIND, false)]
+    {
+        let request = alice.request(method);
+        let answer = alice.ask(&mut world, request);
+        assert_ne!(answer.code(), 0);
+        assert_eq!(software(&answer), named, "{method:?}");
+    }
+}
+
+#[test]
 fn a_nonce_belongs_to_one_client_address() {
     let mut world = World::new();
     let mut alice = Client::alice("192.0.2.7:4000");
