@@ -54,7 +54,9 @@ impl Server {
         };
         let start = data.offset + 4;
         let payload = PayloadRange { start, end: start + data.value.len() };
-        let dont_fragment = message.find(AttributeType::DONT_FRAGMENT).is_some();
+        // From datagram to datagram the DF bit exists between IPv4 and IPv4 only (RFC 8656 sections 13 and 14).
+        let ignored = !flow.transport.is_stream() && (flow.client.0.is_ipv6() || peer.is_ipv6());
+        let dont_fragment = !ignored && message.find(AttributeType::DONT_FRAGMENT).is_some();
         self.relay_to(now, slot, PeerAddr(peer), payload, dont_fragment)
     }
 

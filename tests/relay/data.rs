@@ -91,6 +91,38 @@ fn the_payload_is_the_part_that_was_sent() {
 }
 
 #[test]
+fn the_df_bit_is_set_between_ipv4_and_ipv4_and_for_connections() {
+    let (v4, v6) = ("192.0.2.99:1", "[2001:db8:2::99]:1");
+    let (from_v4, from_v6) = ("192.0.2.7:4000", "[2001:db8:7::1]:4000");
+    for (from, transport, peer, expected) in [
+        (from_v4, Transport::Udp, v4, true),
+        (from_v4, Transport::Udp, v6, false),
+        (from_v6, Transport::Udp, v4, false),
+        (from_v6, Transport::Udp, v6, false),
+        (from_v6, Transport::Tcp, v4, true),
+        (from_v4, Transport::Tls, v6, true),
+    ] {
+        let mut world = World::new();
+        let mut alice = Client::alice(from);
+        alice.flow.transport = transport;
+        let both = alice.allocate_request().raw(AttributeType::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]);
+        alice.allocate_with(&mut world, both);
+        alice.permit(&mut world, &[peer]);
+        let bytes = Builder::new(Class::Indication, Method::SEND, TransactionId([5; 12]))
+            .raw(AttributeType::DONT_FRAGMENT, b"")
+            .xor_address(AttributeType::XOR_PEER_ADDRESS, addr(peer))
+            .raw(AttributeType::DATA, b"x")
+            .finish();
+        match world.server.handle_client(world.now, alice.flow, &bytes) {
+            Verdict::Relay { dont_fragment, .. } => {
+                assert_eq!(dont_fragment, expected, "{from} {transport:?} {peer}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_send_indication_that_lacks_something_is_dropped() {
     let mut world = World::new();
     let mut alice = Client::alice("192.0.2.7:4000");

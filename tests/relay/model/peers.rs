@@ -67,7 +67,10 @@ impl Reference {
 
     pub fn send(&mut self, path: Path, peer: Named, len: usize, dont_fragment: bool) -> Relayed {
         match (self.at(path), peer.filter(|p| p.port() != 0)) {
-            (Some(id), Some(peer)) => self.relay_out(id, peer, len, dont_fragment),
+            (Some(id), Some(peer)) => {
+                let ipv4_only = self.clients[path].is_ipv4() && peer.is_ipv4();
+                self.relay_out(id, peer, len, dont_fragment && (self.streams[path] || ipv4_only))
+            }
             _ => Relayed::Nothing,
         }
     }
