@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::allocation::{Allocation, Relay};
+use super::policy::tunnel;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::shared::ReservationToken;
@@ -66,6 +67,9 @@ impl Server {
             };
         }
         let wish = self.read(now, request)?;
+        if let Some(range) = tunnel(request.flow.client.0.ip()) {
+            return Err(Rejection::TunnelledClient(range));
+        }
 
         // 10. Quotas. A reservation outlives its allocation, so it is counted, too.
         if wish.port == PortChoice::EvenPair {

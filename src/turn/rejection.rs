@@ -23,6 +23,9 @@ pub enum Rejection {
         /// What closes it.
         rule: Rule,
     },
+    /// 403: the client itself comes through a tunnel (RFC 8656 section 21.4).
+    #[error("a client in {0} could make packets go round and round")]
+    TunnelledClient(&'static str),
     /// 420: attributes that must be understood and are not.
     #[error("unknown attributes {0:?}")]
     UnknownAttributes(Vec<AttributeType>),
@@ -67,7 +70,7 @@ impl Rejection {
         match self {
             Self::Denied(Denied::Incomplete | Denied::WrongAlgorithms) | Self::BadRequest(_) => 400,
             Self::Denied(Denied::Challenge | Denied::Unauthorized { .. }) => 401,
-            Self::Forbidden { .. } => 403,
+            Self::Forbidden { .. } | Self::TunnelledClient(_) => 403,
             Self::UnknownAttributes(_) => 420,
             Self::AllocationMismatch(_) => 437,
             Self::Denied(Denied::StaleNonce) => 438,
