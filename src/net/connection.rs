@@ -271,7 +271,11 @@ impl Shard {
                 connection.stream.end();
                 let _ = connection.stream.flush();
             }
-            Over::Garbage => self.counters.streams_garbage += 1,
+            Over::Garbage => {
+                self.counters.streams_garbage += 1;
+                // What was asked before the garbage is answered (RFC 8489 section 6.2.2).
+                let _ = connection.stream.flush();
+            }
             Over::Stuck => self.counters.streams_stuck += 1,
         }
         self.by_flow.remove(&connection.flow);

@@ -347,7 +347,11 @@ fn garbage_on_a_stream_closes_it_and_on_udp_is_counted() {
     let relay = start(settings(&["127.0.0.1:0"], &["127.0.0.1:0"]));
     let mut stream = TcpStream::connect(relay.listeners()[1].1).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(&[0xFF; 64]).unwrap();
+    // What was asked before it is answered all the same.
+    stream.write_all(&[binding(7), vec![0xFF; 64]].concat()).unwrap();
+    let mut answer = [0; 32];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(Message::parse(&answer).unwrap().transaction_id(), TransactionId([7; 12]));
     assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
 
     let socket = peer("127.0.0.1");
