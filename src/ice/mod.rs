@@ -16,7 +16,6 @@
 //!  "uris":["turn:h:3478?transport=udp"],"lifetimeDuration":"600s","expires_at":"2026-11-22T12:42:02Z"}
 //! ```
 
-mod date;
 mod host;
 #[cfg(test)]
 mod tests;
@@ -28,7 +27,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::auth::{self, Authenticator, Credential};
-use crate::time::Now;
+use crate::time::{DateTime, Now};
 
 pub use host::{Host, HostError};
 
@@ -235,7 +234,7 @@ impl Settings {
             ttl: ttl.as_secs(),
             uris: turn,
             lifetime: format!("{}s", ttl.as_secs()),
-            expires_at: date::rfc3339(credential.expires),
+            expires_at: format!("{}Z", DateTime(credential.expires)),
         }
     }
 

@@ -90,8 +90,7 @@ impl Rejection {
         matches!(self.code(), 401 | 438)
     }
 
-    /// The reason phrase. Empty for what anybody can provoke without a credential: an answer should not be
-    /// larger than its question.
+    /// The reason phrase, for who has a credential.
     pub const fn reason(&self) -> &'static str {
         match self.code() {
             400 => "Bad Request",

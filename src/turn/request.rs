@@ -48,8 +48,9 @@ impl<'a> Request<'a> {
 
     /// An error response, to be sealed. 401 and 438 carry a challenge.
     pub(super) fn error(&self, rejection: &Rejection, challenge: Option<&Challenge<'_>>) -> Builder {
-        let mut builder =
-            Builder::response(Class::Error, &self.message).error_code(rejection.code(), rejection.reason());
+        // Without a phrase for strangers: an answer should not be much larger than its question.
+        let reason = if self.identity.is_some() { rejection.reason() } else { "" };
+        let mut builder = Builder::response(Class::Error, &self.message).error_code(rejection.code(), reason);
         if let Some(challenge) = challenge {
             builder = builder
                 .raw(AttributeType::REALM, challenge.realm.as_bytes())

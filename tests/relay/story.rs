@@ -109,6 +109,27 @@ fn binding_tells_anybody_their_address() {
 }
 
 #[test]
+fn no_answer_to_a_stranger_is_over_twice_its_question() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    let key = alice.key();
+    for (code, request) in [
+        (0, alice.request(Method::BINDING)),
+        (420, alice.request(Method::BINDING).raw(AttributeType(0x7FFF), b"")),
+        (401, alice.allocate_request()),
+        (400, alice.request(Method::REFRESH).message_integrity(key.as_bytes())),
+    ] {
+        let question = request.finish();
+        let answer = world.ask(alice.flow, &question).unwrap();
+        assert_eq!(answer.code(), code);
+        assert!(answer.0.len() <= 2 * question.len(), "{code}: {} for {}", answer.0.len(), question.len());
+    }
+    // But for a bare header: REALM and NONCE are a MUST, and no shorter challenge has them.
+    let bare = alice.request(Method::REFRESH).finish();
+    assert_eq!((bare.len(), world.ask(alice.flow, &bare).unwrap().0.len()), (20, 56));
+}
+
+#[test]
 fn a_time_limited_credential_works_with_each_secret() {
     for secret in ["north", "south"] {
         let mut world = World::new();
