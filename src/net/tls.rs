@@ -144,6 +144,16 @@ mod tests {
     }
 
     #[test]
+    fn each_cipher_suite_has_forward_secrecy() {
+        let config = self_signed(vec!["localhost".into()]).unwrap();
+        for suite in &config.crypto_provider().cipher_suites {
+            let name = format!("{:?}", suite.suite());
+            assert!(name.starts_with("TLS13_") || name.starts_with("TLS_ECDHE_"), "{name}");
+            assert!(name.contains("_GCM_") || name.contains("CHACHA20_POLY1305"), "{name}");
+        }
+    }
+
+    #[test]
     fn a_self_signed_configuration_offers_what_is_spoken_here() {
         let config = self_signed(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
         assert_eq!(config.alpn_protocols, [&b"h2"[..], b"http/1.1", b"stun.turn"]);

@@ -187,6 +187,11 @@ impl Server {
             return Err(Rejection::AddressFamilyNotSupported);
         }
         let families = if additional.is_some() { vec![Family::V4, Family::V6] } else { vec![family] };
+        // Section 3.7: sockets don't show the DF bit of what comes in, so it can't be carried over to IPv6.
+        let translates = !request.flow.transport.is_stream() && request.flow.client.0.is_ipv4();
+        if translates && families == [Family::V6] && request.message.find(T::DONT_FRAGMENT).is_some() {
+            return Err(Rejection::UnknownAttributes(vec![T::DONT_FRAGMENT]));
+        }
         let port = match even_port {
             None => PortChoice::Any,
             Some(_) if reserve => PortChoice::EvenPair,

@@ -55,6 +55,9 @@ fn allocate_refuses_in_the_order_of_the_rfc() {
     refused(400, "LIFETIME of 2 bytes", &|b| udp(b).raw(T::LIFETIME, &[0, 1]));
     refused(400, "DONT-FRAGMENT with a value", &|b| udp(b).raw(T::DONT_FRAGMENT, &[1]));
     refused(0, "IPv6 is relayed", &|b| udp(b).raw(T::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0]));
+    refused(420, "DONT-FRAGMENT from IPv4 to IPv6", &|b| {
+        udp(b).raw(T::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0]).raw(T::DONT_FRAGMENT, &[])
+    });
     refused(0, "DONT-FRAGMENT is supported", &|b| udp(b).raw(T::DONT_FRAGMENT, &[]));
 }
 
@@ -151,6 +154,55 @@ fn authentication_comes_first_and_in_order() {
     );
     let sha256 = full().raw(T::REQUESTED_TRANSPORT, UDP).message_integrity_sha256(key.as_bytes());
     assert_eq!(ask(sha256), 0);
+}
+
+#[test]
+fn attributes_of_other_messages_are_ignored() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    let strange = |b: Builder| {
+        b.raw(T::CHANNEL_NUMBER, &[1]).raw(T::XOR_MAPPED_ADDRESS, b"").raw(T::ERROR_CODE, &[0, 0, 9, 200])
+    };
+    let request = strange(alice.allocate_request());
+    alice.allocate_with(&mut world, request);
+    let request = strange(alice.request(Method::BINDING)).message_integrity(b"whatever");
+    assert_eq!(world.ask(alice.flow, &request.finish()).unwrap().code(), 0, "Binding asks for no credential");
+}
+
+#[test]
+fn what_is_in_an_answer_and_what_is_not() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.challenge(&mut world);
+    let (key, nonce) = (alice.key(), alice.nonce.clone());
+    let request = |alice: &mut Client, user: &str| {
+        alice
+            .allocate_request()
+            .raw(T::USERNAME, user.as_bytes())
+            .raw(T::REALM, b"ternd")
+            .raw(T::NONCE, if user == "alice" { b"stale" } else { &nonce })
+    };
+    let incomplete = alice.allocate_request().message_integrity(key.as_bytes());
+    assert_eq!(world.ask(alice.flow, &incomplete.finish()).unwrap().kinds(), [T::ERROR_CODE]);
+
+    let challenge = [T::ERROR_CODE, T::REALM, T::NONCE, T::PASSWORD_ALGORITHMS];
+    for (code, user, key) in
+        [(401, "mallory", key.as_bytes()), (401, "bob", key.as_bytes()), (438, "alice", key.as_bytes())]
+    {
+        let bytes = request(&mut alice, user).message_integrity(key).finish();
+        let answer = world.ask(alice.flow, &bytes).unwrap();
+        assert_eq!(answer.code(), code, "{user}");
+        assert_eq!(answer.kinds(), challenge, "{user}");
+        if let (438, Some(Attribute::Nonce(nonce))) = (code, answer.get(T::NONCE)) {
+            alice.nonce = nonce.to_vec();
+        }
+    }
+    // The nonce of a 438 is a good one; answers to who is known are signed, and repeat nothing.
+    alice.allocate(&mut world);
+    assert_eq!(alice.permit(&mut world, &["192.0.2.99:1"]).kinds(), [T::MESSAGE_INTEGRITY]);
+    let forbidden = alice.permit(&mut world, &["10.0.0.1:1"]);
+    assert_eq!(forbidden.kinds(), [T::ERROR_CODE, T::MESSAGE_INTEGRITY]);
+    assert_eq!(forbidden.get(T::ERROR_CODE), Some(Attribute::ErrorCode { code: 403, reason: "Forbidden" }));
 }
 
 #[test]

@@ -461,6 +461,11 @@ impl Reference {
         {
             return Err(440);
         }
+        // Section 3.7.
+        let translates = !self.streams[ask.path] && self.clients[ask.path].is_ipv4();
+        if wish.dont_fragment && translates && reserved.is_none() && families == [Family::V6] {
+            return Err(420);
+        }
         // 10.
         let of = |what: &dyn Fn(&Allocation) -> bool| self.allocations.values().filter(|a| what(a)).count();
         let here = network(self.clients[ask.path].ip());
