@@ -63,6 +63,7 @@ impl Default for Settings {
             realm: "ternd".into(),
             secrets: Vec::new(),
             users: Vec::new(),
+            //= 8656-5-3
             nonce_lifetime: Duration::from_secs(3600),
             strict_expiry: false,
         }

@@ -123,6 +123,7 @@ impl PeerPolicy {
 
 /// The range of tunnelled addresses that an address lies in: through such a tunnel a packet may come back to this
 /// server, again and again (RFC 8656 section 21.4).
+//= 8656-21.4-1 8656-21.4-2
 pub(super) fn tunnel(ip: IpAddr) -> Option<&'static str> {
     match ip {
         IpAddr::V4(_) => None,
@@ -272,6 +273,7 @@ mod tests {
         );
     }
 
+    //= 8656-21.4-2
     #[test]
     fn tunnels_are_closed_unless_they_are_opened_themselves() {
         let (six_to_four, teredo) = (ip("2002:808:808::1"), ip("2001:0:1::f7f7:f7f7"));

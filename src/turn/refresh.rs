@@ -27,6 +27,7 @@ impl Server {
             {
                 Some(family)
             }
+            //= 8656-8.2-1
             Some(_) => return Err(Rejection::PeerAddressFamilyMismatch),
         };
         let allocation = &mut self.allocations[slot];

@@ -91,6 +91,7 @@ impl Rejection {
     }
 
     /// The reason phrase, for who has a credential.
+    //= 8489-6.3.1.1-2 8489-14.8-1
     pub const fn reason(&self) -> &'static str {
         match self.code() {
             400 => "Bad Request",

@@ -96,6 +96,7 @@ impl Server {
 
     fn stun(&mut self, now: Now, flow: FiveTuple, bytes: &[u8]) -> Verdict {
         let message = match Message::parse(bytes) {
+            //= 8489-12-4
             Ok(message) if message.verify_fingerprint() != Some(false) => message,
             Ok(_) => {
                 self.counters.malformed += 1;
@@ -128,6 +129,7 @@ impl Server {
 
     /// A request that needs a credential: authentication, unknown attributes, then the method's own steps
     /// (RFC 8489 section 6.3, RFC 8656 section 5).
+    //= 8656-5-1 8656-7.2-1
     fn request(&mut self, now: Now, request: &Request<'_>) {
         // A request that comes before the timers were looked at must not find, or even refresh, what is over.
         self.handle_timeout(now);
@@ -170,8 +172,10 @@ impl Server {
         }
         let slot = slot
             .filter(|slot| !self.pending.contains_key(slot))
+            //= 8656-5-5
             .ok_or(Rejection::AllocationMismatch("this 5-tuple has no allocation"))?;
         if self.allocations[slot].owner.username != identity.username {
+            //= 8656-5-4
             return Err(Rejection::WrongCredentials);
         }
         match request.message.method() {
@@ -305,6 +309,7 @@ impl Server {
     }
 
     /// Closes one of an allocation's relays with the permissions, channels and connections of its family.
+    //= 8656-8.1-1
     pub(super) fn close_relay(&mut self, now: Now, slot: usize, family: Family) {
         self.close_connections(slot, family);
         let allocation = &mut self.allocations[slot];
@@ -368,6 +373,7 @@ impl Server {
         self.outputs.push_back(Output::Send { flow, bytes });
     }
 
+    //= 8489-6.3.1.1-5 8656-5-6
     pub(super) fn with_software(&self, builder: Builder) -> Builder {
         match &self.settings.software {
             Some(software) => builder.raw(AttributeType::SOFTWARE, software.as_bytes()),

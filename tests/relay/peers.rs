@@ -110,6 +110,7 @@ fn permissions_of_one_allocation_mean_nothing_to_another() {
     assert_relayed(bob.channel(&mut world, 0x4000, b"x"), relay, "192.0.2.98:1", 1);
 }
 
+//= 8656-21.4-1 8656-21.4-2
 #[test]
 fn tunnels_lead_nowhere() {
     let mut world = World::new();
