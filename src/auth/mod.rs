@@ -15,6 +15,7 @@
 
 mod key;
 mod nonce;
+mod opaque;
 mod settings;
 mod username;
 
@@ -32,6 +33,7 @@ use crate::time::Now;
 pub use key::{Algorithm, Key, userhash};
 pub use nonce::Nonce;
 use nonce::{Features, NonceKey};
+pub use opaque::{Forbidden, opaque_string};
 pub use settings::{Secret, Settings, StaticUser};
 pub use username::TimedUsername;
 
@@ -148,7 +150,11 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// `nonce_key` must be random, and the same for all shards of a server.
-    pub fn new(settings: Settings, nonce_key: [u8; 32]) -> Self {
+    ///
+    /// Realm, names and passwords are put into the form that clients send ([`opaque_string`]); one that has no such
+    /// form stays as it is, and fits nobody. Names from the wire have that form already: they are taken as they are.
+    pub fn new(mut settings: Settings, nonce_key: [u8; 32]) -> Self {
+        settings.prepare();
         // A time-limited name is not in any list that a USERHASH could be looked up in.
         let features = Features {
             algorithms: true,

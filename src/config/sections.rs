@@ -9,10 +9,11 @@ use zeroize::Zeroizing;
 use super::reader::{Node, Read, Table};
 use super::values::{
     count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
-    origin, port, port_range, private_file, rate, realm, secret, secret_file, small_count,
+    origin, port, port_range, private_file, rate, realm, secret, secret_file, sendable, server_address,
+    small_count,
 };
 use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
-use crate::auth::{self, Secret, StaticUser};
+use crate::auth::{self, Secret, StaticUser, opaque_string};
 use crate::{ice, signal, turn};
 
 /// Bounds have bounds: memory is taken for some of them at the start.
@@ -84,8 +85,13 @@ fn auth(t: &mut Table<'_>, auth: &mut auth::Settings) {
     t.section("users", |t| {
         auth.users = t.each(|name, n| {
             let password = secret(8)(n)?;
+            sendable(&n.hidden(), &password)?;
             if name.is_empty() || name.len() > 508 {
                 return Err(n.hidden().error("not a user name", "name the user with 1 to 508 bytes"));
+            }
+            if let Err(forbidden) = opaque_string(name) {
+                let fix = "name the user with letters, digits, signs and spaces";
+                return Err(n.hidden().error(format!("no client can send this user name: {forbidden}"), fix));
             }
             Ok(StaticUser { name: name.into(), password })
         });
@@ -120,6 +126,7 @@ fn relay(t: &mut Table<'_>, relay: &mut Relay, turn: &mut turn::Settings) {
     t.key("default-lifetime", &mut turn.default_lifetime, duration(60..=DAY));
     t.key("max-lifetime", &mut turn.max_lifetime, duration(60..=DAY));
     t.key("rfc5766-channels", &mut turn.rfc5766_channels, flag);
+    t.key("alternate-servers", &mut turn.alternate_servers, list(server_address));
 }
 
 fn nat_discovery(t: &mut Table<'_>, discovery: &mut NatDiscovery) {

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::ExternalIp;
 use super::reader::{Node, Read};
+use crate::auth::opaque_string;
 
 /// A list of values of one kind. Every faulty element is reported, not only the first.
 pub(super) fn list<T>(kind: impl Fn(&Node<'_>) -> Read<T>) -> impl Fn(&Node<'_>) -> Read<Vec<T>> {
@@ -142,6 +143,16 @@ pub(super) fn ip_address(node: &Node<'_>) -> Read<IpAddr> {
     Ok(address)
 }
 
+/// A port of another server.
+pub(super) fn server_address(node: &Node<'_>) -> Read<SocketAddr> {
+    let form = "write address and port, as in \"203.0.113.20:3478\" or \"[2001:db8::20]:3478\"";
+    let address: SocketAddr = parse(node, "not an IP address with a port", form)?;
+    if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
+        return Err(node.error("no single server has this address", form));
+    }
+    Ok(address)
+}
+
 /// `"203.0.113.5"`, or `"10.0.0.5=203.0.113.5"` where there are several.
 pub(super) fn external_ip(node: &Node<'_>) -> Read<ExternalIp> {
     let form =
@@ -238,7 +249,14 @@ pub(super) fn realm(node: &Node<'_>) -> Read<String> {
         let fix = "write 1 to 127 bytes of text without \" and \\";
         return Err(node.error("not a realm", fix));
     }
+    sendable(node, text)?;
     Ok(text.into())
+}
+
+/// Text that clients have to type and hash: all of its characters must survive that (RFC 8489 section 9.2.2).
+pub(super) fn sendable(node: &Node<'_>, text: &str) -> Read<()> {
+    let fix = "write letters, digits, signs and spaces";
+    opaque_string(text).map(drop).map_err(|why| node.error(format!("no client can send this: {why}"), fix))
 }
 
 /// A name for logs.

@@ -18,6 +18,7 @@
 
 mod allocate;
 mod allocation;
+mod alternate;
 mod binding;
 mod channel_bind;
 mod counters;

@@ -61,15 +61,16 @@ impl<'a> Request<'a> {
                 builder = builder.raw(AttributeType::PASSWORD_ALGORITHMS, algorithms);
             }
         }
-        //= 8489-6.3.1.1-3
-        if let Rejection::UnknownAttributes(kinds) = rejection {
-            builder = builder.unknown_attributes(kinds);
+        match rejection {
+            //= 8489-6.3.1.1-3
+            Rejection::UnknownAttributes(kinds) => builder.unknown_attributes(kinds),
+            Rejection::TryAlternate { to, .. } => builder.address(AttributeType::ALTERNATE_SERVER, *to),
+            _ => builder,
         }
-        builder
     }
 
     /// Signs, and adds FINGERPRINT if the request had one.
-    //= 8489-6.3.1.1-4 8489-9.2.4-16 8489-9.2.4-17
+    //= 8489-6.3.1.1-4 8489-9.2.4-16 8489-9.2.4-17 8489-14.8-3
     pub(super) fn seal(&self, builder: Builder) -> Vec<u8> {
         let builder = match self.identity.map(|i| &i.key) {
             // Who chose an algorithm is answered with the stronger signature (RFC 8489 section 9.2.4).

@@ -1,6 +1,6 @@
 //! What a server may do, and how much of it. Plain values; a reload makes new ones.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -29,6 +29,9 @@ pub struct Settings {
     pub rfc5766_channels: bool,
     /// Answer the questions of RFC 5780. `None`: CHANGE-REQUEST and its like are unknown attributes.
     pub nat_discovery: Option<NatDiscovery>,
+    /// Where clients are sent when [`Limits::allocations`] is reached: servers that take the same credentials, with
+    /// ports that speak UDP and TCP. Empty: nowhere.
+    pub alternate_servers: Vec<SocketAddr>,
     /// Bounds on everything that grows.
     pub limits: Limits,
 }
@@ -106,6 +109,7 @@ impl Default for Settings {
             deny_peers: Vec::new(),
             rfc5766_channels: false,
             nat_discovery: None,
+            alternate_servers: Vec::new(),
             limits: Limits::default(),
         }
     }

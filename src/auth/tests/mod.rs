@@ -5,6 +5,7 @@ mod credentials;
 mod hashed_names;
 mod nonces;
 mod on_an_allocation;
+mod opaque_strings;
 mod order_of_checks;
 mod usernames;
 mod who_gets_in;
