@@ -136,7 +136,7 @@ fn read_tags(sources: &[(String, String)], problems: &mut Vec<String>) -> BTreeM
             let Some(ids) = line.strip_prefix(MARK) else { continue };
             let below = &lines[n + 1..];
             let above_test =
-                below.iter().find(|l| !l.starts_with("//") && **l != "#[rustfmt::skip]") == Some(&&"#[test]");
+                below.iter().find(|l| !l.starts_with("//") && **l != "#[rustfmt::skip]") == Some(&"#[test]");
             for id in ids.split_whitespace() {
                 let tags = tags.entry(id.to_owned()).or_default();
                 if above_test {
