@@ -15,6 +15,7 @@
 
 mod key;
 mod nonce;
+mod opaque;
 mod settings;
 mod username;
 
@@ -26,12 +27,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::stun::{Attribute, AttributeType, Message, hmac_sha1};
+use crate::stun::{Attribute, AttributeType, INTEGRITY_SHA256_LEN, Message, hmac_sha1};
 use crate::time::Now;
 
 pub use key::{Algorithm, Key, userhash};
 pub use nonce::Nonce;
 use nonce::{Features, NonceKey};
+pub use opaque::{Forbidden, opaque_string};
 pub use settings::{Secret, Settings, StaticUser};
 pub use username::TimedUsername;
 
@@ -57,7 +59,8 @@ impl fmt::Debug for Credential {
 pub struct Identity {
     /// USERNAME as sent.
     pub username: Arc<str>,
-    /// The user behind it, without the time stamp: what quotas count.
+    /// The user behind it, without the time stamp: what quotas count. A name that has nothing beside its time
+    /// stamp is a user of its own, as in coturn; otherwise all who come without a name would share one quota.
     pub user: Arc<str>,
     /// Signs the responses, and verifies what comes later.
     pub key: Key,
@@ -83,7 +86,7 @@ pub enum Cause {
     /// A static user with another password.
     #[error("wrong password")]
     WrongPassword,
-    /// The name is not UTF-8 or longer than 508 bytes.
+    /// The name is not UTF-8 or longer than 763 bytes.
     #[error("malformed user name")]
     MalformedUsername,
 }
@@ -103,7 +106,7 @@ pub enum Denied {
     /// 401: signed by somebody who may not act.
     #[error("{cause}")]
     Unauthorized {
-        /// USERNAME as sent, as far as it is text.
+        /// USERNAME as sent, as far as it is text; its first 763 bytes.
         username: String,
         /// Why.
         cause: Cause,
@@ -124,6 +127,9 @@ pub struct Challenge<'a> {
     pub algorithms: Option<&'static [u8]>,
 }
 
+/// The longest USERNAME that must be read (RFC 8489 section 14.3); what is longer never gets into a log either.
+const MAX_USERNAME: usize = 763;
+
 /// PASSWORD-ALGORITHMS as offered: SHA-256 is preferred to MD5.
 const OFFER: &[u8] = &[0, 2, 0, 0, 0, 1, 0, 0];
 
@@ -131,19 +137,31 @@ const OFFER: &[u8] = &[0, 2, 0, 0, 0, 1, 0, 0];
 #[derive(Debug)]
 pub struct Authenticator {
     settings: Settings,
+    /// USERHASH of each of `settings.users`: whoever sends one must not make the server hash all names.
+    userhashes: Vec<[u8; 32]>,
     nonces: NonceKey,
     features: Features,
 }
 
 impl Authenticator {
     /// `nonce_key` must be random, and the same for all shards of a server.
-    pub fn new(settings: Settings, nonce_key: [u8; 32]) -> Self {
+    ///
+    /// Realm, names and passwords are put into the form that clients send ([`opaque_string`]); one that has no such
+    /// form stays as it is, and fits nobody. Names from the wire have that form already: they are taken as they are.
+    pub fn new(mut settings: Settings, nonce_key: [u8; 32]) -> Self {
+        settings.prepare();
         // A time-limited name is not in any list that a USERHASH could be looked up in.
         let features = Features {
             algorithms: true,
             anonymity: settings.secrets.is_empty() && !settings.users.is_empty(),
         };
-        Self { nonces: NonceKey::new(nonce_key, settings.nonce_lifetime), settings, features }
+        let hash = |user: &StaticUser| userhash(user.name.as_bytes(), &settings.realm);
+        Self {
+            userhashes: settings.users.iter().map(hash).collect(),
+            nonces: NonceKey::new(nonce_key, settings.nonce_lifetime),
+            settings,
+            features,
+        }
     }
 
     /// The realm.
@@ -238,10 +256,13 @@ impl Authenticator {
         let realm = &self.settings.realm;
         let derive = |name: &[u8], password: &str| Key::derive(signed.algorithm, name, realm, password);
 
-        let user = self.settings.users.iter().find(|user| match signed.name {
-            Name::Plain(name) => user.name.as_bytes() == name,
-            Name::Hash(hash) => userhash(user.name.as_bytes(), realm) == *hash,
-        });
+        let users = &self.settings.users;
+        let user = match signed.name {
+            Name::Plain(name) => users.iter().find(|user| user.name.as_bytes() == name),
+            Name::Hash(hash) => {
+                self.userhashes.iter().zip(users).find(|(known, _)| *known == hash).map(|(_, user)| user)
+            }
+        };
         if let Some(user) = user {
             let key = derive(user.name.as_bytes(), &user.password);
             if !verify(request, &key) {
@@ -254,7 +275,7 @@ impl Authenticator {
         let Name::Plain(raw) = signed.name else { return Err(signed.unauthorized(Cause::UnknownUser)) };
         let name = std::str::from_utf8(raw)
             .ok()
-            .filter(|n| n.len() <= 508)
+            .filter(|n| n.len() <= MAX_USERNAME)
             .ok_or_else(|| signed.unauthorized(Cause::MalformedUsername))?;
         let timed = TimedUsername::parse(name).ok_or_else(|| signed.unauthorized(Cause::UnknownUser))?;
         // Expiry first: it needs no secret, and an expired name is told apart from a wrong secret.
@@ -266,7 +287,7 @@ impl Authenticator {
             .find(|key| verify(request, key))
             .map(|key| Identity {
                 username: name.into(),
-                user: timed.user.into(),
+                user: if timed.user.is_empty() { name } else { timed.user }.into(),
                 key,
                 expires: Some(timed.expires),
             })
@@ -284,9 +305,10 @@ fn still_valid(expires: u64, now: Now) -> Result<(), Cause> {
 }
 
 /// MESSAGE-INTEGRITY-SHA256 decides where it is present, else MESSAGE-INTEGRITY (RFC 8489 section 9.2.4).
+/// TURN does not allow it to be cut short, so it counts in full only (section 14.6).
 fn verify(request: &Message<'_>, key: &Key) -> bool {
     match request.find(AttributeType::MESSAGE_INTEGRITY_SHA256) {
-        Some(_) => request.verify_integrity_sha256(key.as_bytes()),
+        Some(a) => a.value.len() == INTEGRITY_SHA256_LEN && request.verify_integrity_sha256(key.as_bytes()),
         None => request.verify_integrity(key.as_bytes()),
     }
 }
@@ -322,7 +344,7 @@ impl<'a> Signed<'a> {
 
     fn unauthorized(&self, cause: Cause) -> Denied {
         let username = match self.name {
-            Name::Plain(name) => String::from_utf8_lossy(name).into_owned(),
+            Name::Plain(name) => String::from_utf8_lossy(&name[..name.len().min(MAX_USERNAME)]).into_owned(),
             Name::Hash(_) => "(hashed)".into(),
         };
         Denied::Unauthorized { username, cause }

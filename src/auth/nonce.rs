@@ -29,7 +29,8 @@ const WRAP: u64 = 1 << (8 * TIME);
 const COOKIE: &[u8] = b"obMatJos2";
 const COOKIE_TEXT: usize = COOKIE.len() + 4;
 
-/// The security features that a nonce cookie names (RFC 8489 section 18.1).
+/// The security features that a nonce cookie names (RFC 8489 section 18.1). Bit 0 is the rightmost of 24: the RFC's
+/// text has it the other way round, its example and erratum 6290, which clients such as libjuice follow, have it so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Features {
     /// Bit 0: PASSWORD-ALGORITHMS is offered.
@@ -40,11 +41,15 @@ pub(super) struct Features {
 
 impl Features {
     const fn bits(self) -> [u8; 3] {
-        [(self.algorithms as u8) << 7 | (self.anonymity as u8) << 6, 0, 0]
+        [0, 0, self.algorithms as u8 | (self.anonymity as u8) << 1]
     }
 
-    const fn from_bits(bits: [u8; 3]) -> Self {
-        Self { algorithms: bits[0] & 0x80 != 0, anonymity: bits[0] & 0x40 != 0 }
+    /// `None` if a bit is set that this server never sets: the MAC would not cover it.
+    const fn from_bits(bits: [u8; 3]) -> Option<Self> {
+        match bits {
+            [0, 0, b @ 0..=3] => Some(Self { algorithms: b & 1 != 0, anonymity: b & 2 != 0 }),
+            _ => None,
+        }
     }
 }
 
@@ -72,7 +77,7 @@ impl fmt::Debug for Nonce {
 pub(super) fn features(nonce: &[u8]) -> Option<Features> {
     let coded = nonce.strip_prefix(COOKIE)?.get(..4)?;
     let mut bits = [0; 3];
-    (STANDARD.decode_slice(coded, &mut bits) == Ok(3)).then(|| Features::from_bits(bits))
+    (STANDARD.decode_slice(coded, &mut bits) == Ok(3)).then(|| Features::from_bits(bits))?
 }
 
 pub(super) struct NonceKey {

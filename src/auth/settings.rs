@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::opaque::opaque_string;
+
 /// A secret shared with whoever issues time-limited credentials.
 #[derive(Clone)]
 pub struct Secret {
@@ -55,6 +57,17 @@ pub struct Settings {
     pub nonce_lifetime: Duration,
     /// Refuse requests on a running allocation once its credential has expired. Otherwise running calls go on.
     pub strict_expiry: bool,
+}
+
+impl Settings {
+    pub(super) fn prepare(&mut self) {
+        let prepared = |text: &str| opaque_string(text).map_or_else(|_| text.to_owned(), |t| t.into_owned());
+        self.realm = prepared(&self.realm);
+        for user in &mut self.users {
+            user.name = prepared(&user.name);
+            user.password = Zeroizing::new(prepared(&user.password));
+        }
+    }
 }
 
 impl Default for Settings {

@@ -1,13 +1,13 @@
 //! `ternd credentials`: one credential, ready to be used.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::process::ExitCode;
-
-use serde_json::json;
+use std::time::Duration;
 
 use super::{CredentialsArgs, EXIT_CONFIG, fail, print, refuse};
 use crate::auth::{Authenticator, Credential, Secret};
 use crate::config::{self, Checked, Config, Disk, Files};
+use crate::ice::Host;
 use crate::net::clock::Clock;
 use crate::time::Now;
 
@@ -57,52 +57,44 @@ fn issue(args: &CredentialsArgs, config: &Config, now: Now) -> ExitCode {
         return fail("there is no secret to sign with");
     };
     let host = args.host.as_deref().or(config.host.as_deref()).unwrap_or("127.0.0.1");
-    print(&format!("{:#}\n", document(config, host, ttl.as_secs(), &credential)))
+    match host.parse() {
+        Ok(host) => print(&format!("{:#}\n", document(config, &host, ttl, credential))),
+        Err(error) => fail(&format!("--host {host}: {error}")),
+    }
 }
 
-/// What is printed. `iceServers` goes into `new RTCPeerConnection(...)` as it is.
-pub(super) fn document(config: &Config, host: &str, ttl: u64, credential: &Credential) -> serde_json::Value {
-    let in_url = match host.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) => format!("[{address}]"),
-        _ => host.to_owned(),
-    };
-    let port = |listeners: &[std::net::SocketAddr]| listeners.first().map(|address| address.port());
-    let udp = port(&config.listen.udp);
-    let (tcp, tls) = (port(&config.listen.tcp), port(&config.listen.tls));
-
-    let stun = udp.or(tcp).map(|port| format!("stun:{in_url}:{port}"));
-    let turn = [("turn", udp, "udp"), ("turn", tcp, "tcp"), ("turns", tls, "tcp")].into_iter().filter_map(
-        |(scheme, port, transport)| Some(format!("{scheme}:{in_url}:{}?transport={transport}", port?)),
-    );
-    let Credential { username, password, expires } = credential;
-    json!({
-        "username": username,
-        "password": password,
-        "ttl": ttl,
-        "expires": expires,
-        "iceServers": [
-            { "urls": stun.into_iter().collect::<Vec<_>>() },
-            { "urls": turn.collect::<Vec<_>>(), "username": username, "credential": password },
-        ],
-        "try": try_line(host, udp, tcp, tls, credential),
-    })
+/// What is printed: all that `/v1/ice` would say, and a command to try it with.
+pub(super) fn document(
+    config: &Config,
+    host: &Host,
+    ttl: Duration,
+    credential: Credential,
+) -> serde_json::Value {
+    let try_line = try_line(config, host, &credential);
+    let issued = config.ice().describe(host, None, credential, ttl);
+    // Text and numbers only: there is nothing in it that JSON lacks.
+    let mut document = serde_json::to_value(issued).unwrap_or_default();
+    document["try"] = try_line.into();
+    document
 }
 
-/// Two clients of this server send each other 100 messages (-y) by one port each (-c).
-fn try_line(
-    host: &str,
-    udp: Option<u16>,
-    tcp: Option<u16>,
-    tls: Option<u16>,
-    credential: &Credential,
-) -> String {
-    let (flags, port) = match (udp, tcp, tls) {
+/// Two clients of this server send each other 100 messages (-y) by one port each (-c), in Send indications (-s): the
+/// tool's channel numbers are those of RFC 5766, which a server of RFC 8656 refuses.
+fn try_line(config: &Config, host: &Host, credential: &Credential) -> String {
+    let port = |listeners: &[SocketAddr]| listeners.first().map(SocketAddr::port);
+    let listen = &config.listen;
+    let (flags, port) = match (port(&listen.udp), port(&listen.tcp), port(&listen.tls)) {
         (Some(port), ..) => ("", port),
         (None, Some(port), _) => ("-t ", port),
         (None, None, port) => ("-t -S ", port.unwrap_or(443)),
     };
+    let host = host.to_string();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     let [user, password] = [&credential.username, &credential.password].map(|text| quoted(text));
-    format!("turnutils_uclient {flags}-u {user} -w {password} -p {port} -y -c -m 2 -n 100 {}", quoted(host))
+    format!(
+        "turnutils_uclient {flags}-u {user} -w {password} -p {port} -y -c -s -m 2 -n 100 {}",
+        quoted(host)
+    )
 }
 
 /// For a shell.

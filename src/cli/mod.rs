@@ -1,7 +1,8 @@
-//! The command line: `ternd serve`, `ternd check-config`, `ternd credentials`, `ternd default-config`.
+//! The command line: `ternd serve`, `ternd check-config`, `ternd credentials`, `ternd check`, `ternd default-config`.
 //!
 //! What enters: arguments. What leaves: an exit code; results on stdout, everything else on stderr.
 
+mod check;
 mod credentials;
 mod summary;
 
@@ -27,6 +28,8 @@ Examples:
       look at a configuration first, then use it
   ternd credentials --config /etc/ternd/ternd.toml --user alice --ttl 1h
       a user name and a password for any TURN client, good for an hour
+  ternd check --secret-file secret turn:turn.example.org
+      does a client reach the server, and does it relay? And if not, why?
   ternd default-config > ternd.toml
       every key, with its default and what it does
 
@@ -66,6 +69,11 @@ enum Command {
     /// username = "<unix time it ends>:<user>", password = base64(HMAC-SHA1(secret, username)): what coturn and
     /// its REST API use too. The field "try" is a command of Debian's coturn package that relays with it.
     Credentials(CredentialsArgs),
+    /// Check a STUN or TURN server, any, step by step as a client: what works, and what to do where it does not.
+    ///
+    /// DNS, TCP, TLS and certificate, Binding, Allocate, permission, channel, a datagram relayed both ways. Exit code
+    /// 0: nothing failed; 1: something did, and the row says why.
+    Check(Box<check::CheckArgs>),
     /// Print a configuration file with every key, its default, and what it does.
     DefaultConfig,
 }
@@ -145,6 +153,7 @@ fn run(command: Command) -> ExitCode {
         Command::Serve { config } => serve(config.as_deref()),
         Command::CheckConfig { file } => check_config(&file),
         Command::Credentials(args) => credentials::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::DefaultConfig => print(config::FULL),
     }
 }

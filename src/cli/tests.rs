@@ -1,3 +1,5 @@
+//! The command line: what it takes, what it prints.
+
 use std::net::Ipv4Addr;
 
 use base64::Engine;
@@ -72,14 +74,14 @@ fn issued(config: &Config, host: &str) -> serde_json::Value {
     let now = Now { instant: Instant::default(), unix: 1_795_347_122 };
     let credential =
         Authenticator::new(auth, [0; 32]).issue("it's me", Duration::from_secs(600), now).unwrap();
-    credentials::document(config, host, 600, &credential)
+    credentials::document(config, &host.parse().unwrap(), Duration::from_secs(600), credential)
 }
 
 #[test]
 fn credentials_are_the_hmac_of_the_name() {
     let json = issued(&Config::default(), "turn.example.org");
     assert_eq!(json["username"], "1795347722:it's me");
-    assert_eq!((&json["expires"], &json["ttl"]), (&1_795_347_722_u64.into(), &600.into()));
+    assert_eq!((&json["expires_at"], &json["ttl"]), (&"2026-11-22T11:42:02Z".into(), &600.into()));
     let mut hmac = Hmac::<Sha1>::new_from_slice(b"the secret").unwrap();
     hmac.update(b"1795347722:it's me");
     let password = STANDARD.encode(hmac.finalize().into_bytes());
@@ -97,7 +99,7 @@ fn credentials_are_the_hmac_of_the_name() {
     assert_eq!(
         json["try"],
         format!(
-            r"turnutils_uclient -u '1795347722:it'\''s me' -w {password} -p 3478 -y -c -m 2 -n 100 turn.example.org"
+            r"turnutils_uclient -u '1795347722:it'\''s me' -w {password} -p 3478 -y -c -s -m 2 -n 100 turn.example.org"
         )
     );
 }
@@ -109,7 +111,7 @@ fn credentials_name_only_what_is_open() {
     config.listen.tcp.clear();
     config.listen.tls = vec![(Ipv4Addr::UNSPECIFIED, 443).into()];
     let json = issued(&config, "2001:db8::1");
-    assert_eq!(json["iceServers"][1]["urls"], serde_json::json!(["turns:[2001:db8::1]:443?transport=tcp"]));
+    assert_eq!(json["iceServers"][0]["urls"], serde_json::json!(["turns:[2001:db8::1]:443?transport=tcp"]));
     assert!(json["try"].as_str().unwrap().contains("-t -S -u"));
 }
 

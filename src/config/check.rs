@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 
 use super::Config;
 use super::reader::Report;
+use crate::auth::opaque_string;
 
 pub(super) fn check(config: &Config, report: &Report<'_>) {
     host(config, report);
@@ -131,6 +132,11 @@ fn auth(config: &Config, report: &Report<'_>) {
     if let Some(id) = twice(config.auth.secrets.iter().map(|s| &s.id)) {
         let what = format!("two secrets have the id {id:?}");
         report.error("auth.secrets", what, "give each its own: it is how logs tell them apart");
+    }
+    let names = config.auth.users.iter().filter_map(|user| opaque_string(&user.name).ok());
+    if let Some(name) = twice(names) {
+        let what = format!("two names are {name:?} for every client, spelt with other characters");
+        report.error("auth.users", what, "remove one of them");
     }
 }
 

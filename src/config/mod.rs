@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::{auth, signal, turn};
+use crate::{auth, ice, signal, turn};
 
 pub use files::{Disk, Files};
 pub use problem::{Problem, Severity};
@@ -46,6 +46,8 @@ pub struct Config {
     pub host: Option<String>,
     /// Threads of the relay; 0: one per CPU.
     pub shards: usize,
+    /// Bytes that the kernel keeps for each UDP listener. `None`: as many as it likes, up to 4 MiB.
+    pub socket_buffer: Option<usize>,
     /// Where it listens.
     pub listen: Listen,
     /// Certificate and key. `None`: a self-signed pair is made at each start.
@@ -57,10 +59,12 @@ pub struct Config {
     /// Lifetimes, peers and bounds of the relay. Its addresses are empty: `ops` fills them in, from
     /// [`Relay::addresses`] or the interfaces of the machine, each with [`Relay::announced`].
     pub turn: turn::Settings,
+    /// Whether clients can learn how their NAT behaves.
+    pub nat_discovery: NatDiscovery,
     /// Bounds on streams: TCP and TLS, whoever speaks over them.
     pub connections: Connections,
     /// The endpoint that issues `iceServers`.
-    pub ice: Ice,
+    pub ice: ice::Settings,
     /// The rooms.
     pub rooms: signal::Settings,
     /// The log.
@@ -100,6 +104,15 @@ pub struct Relay {
     pub ports: RangeInclusive<u16>,
 }
 
+/// What RFC 5780 needs: a second address and a second port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatDiscovery {
+    /// Two addresses of this machine. `None`: off.
+    pub addresses: Option<[IpAddr; 2]>,
+    /// The port beside the first one of [`Listen::udp`].
+    pub port: u16,
+}
+
 /// One line of a 1:1 NAT's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExternalIp {
@@ -130,23 +143,6 @@ pub struct Connections {
     pub handshake_timeout: Duration,
 }
 
-/// The endpoint `/v1/ice`.
-#[derive(Clone, Debug)]
-pub struct Ice {
-    /// How long a credential is good for if the caller names no time.
-    pub ttl: Duration,
-    /// The shortest time a caller can ask for.
-    pub min_ttl: Duration,
-    /// The longest.
-    pub max_ttl: Duration,
-    /// Keys that callers may show. Their ids, not their bytes, get into logs.
-    pub api_keys: Vec<auth::Secret>,
-    /// Pages of the server's own origin get credentials without a key, at a limited rate.
-    pub demo: bool,
-    /// Origins of other pages that may call, or `*`.
-    pub origins: Vec<String>,
-}
-
 /// The log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -174,6 +170,7 @@ impl Default for Config {
         Self {
             host: None,
             shards: 0,
+            socket_buffer: None,
             listen: Listen {
                 udp: values::everywhere(3478),
                 tcp: values::everywhere(3478),
@@ -184,21 +181,34 @@ impl Default for Config {
             auth: auth::Settings::default(),
             relay: Relay { addresses: Vec::new(), external_ips: Vec::new(), ports: 49_152..=65_535 },
             turn: turn::Settings::default(),
+            nat_discovery: NatDiscovery { addresses: None, port: 3479 },
             connections: Connections {
                 total: 10_000,
                 per_address: 500,
                 handshake_timeout: Duration::from_secs(10),
             },
-            ice: Ice {
-                ttl: Duration::from_secs(3600),
-                min_ttl: Duration::from_secs(60),
-                max_ttl: Duration::from_secs(86_400),
-                api_keys: Vec::new(),
-                demo: true,
-                origins: Vec::new(),
-            },
+            ice: ice::Settings::default(),
             rooms: signal::Settings::default(),
             log: Log { level: LevelFilter::Info, format: LogFormat::Auto },
+        }
+    }
+}
+
+impl Config {
+    /// The settings of the endpoint, with the host and the ports that are told to clients.
+    pub fn ice(&self) -> ice::Settings {
+        let ports = |listeners: &[SocketAddr]| {
+            let mut ports: Vec<_> = listeners.iter().map(SocketAddr::port).collect();
+            ports.sort_unstable();
+            ports.dedup();
+            ports
+        };
+        ice::Settings {
+            host: self.host.clone(),
+            udp: ports(&self.listen.udp),
+            tcp: ports(&self.listen.tcp),
+            tls: ports(&self.listen.tls),
+            ..self.ice.clone()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The keys: one line each, in the order of `etc/ternd.full.toml`.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use log::LevelFilter;
@@ -8,11 +9,12 @@ use zeroize::Zeroizing;
 use super::reader::{Node, Read, Table};
 use super::values::{
     count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
-    origin, port_range, private_file, rate, realm, secret, secret_file, small_count,
+    origin, port, port_range, private_file, rate, realm, secret, secret_file, sendable, server_address,
+    small_count,
 };
-use super::{Config, Connections, Ice, Listen, Log, LogFormat, Relay, TlsFiles, check};
-use crate::auth::{self, Secret, StaticUser};
-use crate::{signal, turn};
+use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
+use crate::auth::{self, Secret, StaticUser, opaque_string};
+use crate::{ice, signal, turn};
 
 /// Bounds have bounds: memory is taken for some of them at the start.
 const MILLION: RangeInclusive<u64> = 1..=1_000_000;
@@ -39,13 +41,15 @@ const FORMATS: &[(&str, LogFormat)] = &[
 pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
     root.optional("host", &mut config.host, host_name);
     root.key("shards", &mut config.shards, count(0..=256));
+    root.optional("socket-buffer", &mut config.socket_buffer, count(65_536..=1 << 30));
     root.section("listen", |t| listen(t, &mut config.listen));
     root.section("tls", |t| tls(t, &mut config.tls));
     root.section("auth", |t| auth(t, &mut config.auth));
     root.section("relay", |t| relay(t, &mut config.relay, &mut config.turn));
+    root.section("nat-discovery", |t| nat_discovery(t, &mut config.nat_discovery));
     root.section("peers", |t| peers(t, &mut config.turn));
     root.section("limits", |t| limits(t, &mut config.turn.limits, &mut config.connections));
-    root.section("ice", |t| ice(t, &mut config.ice));
+    root.section("ice", |t| endpoint(t, &mut config.ice));
     root.section("rooms", |t| rooms(t, &mut config.rooms));
     root.section("log", |t| log(t, &mut config.log));
 }
@@ -81,8 +85,13 @@ fn auth(t: &mut Table<'_>, auth: &mut auth::Settings) {
     t.section("users", |t| {
         auth.users = t.each(|name, n| {
             let password = secret(8)(n)?;
+            sendable(&n.hidden(), &password)?;
             if name.is_empty() || name.len() > 508 {
                 return Err(n.hidden().error("not a user name", "name the user with 1 to 508 bytes"));
+            }
+            if let Err(forbidden) = opaque_string(name) {
+                let fix = "name the user with letters, digits, signs and spaces";
+                return Err(n.hidden().error(format!("no client can send this user name: {forbidden}"), fix));
             }
             Ok(StaticUser { name: name.into(), password })
         });
@@ -116,6 +125,23 @@ fn relay(t: &mut Table<'_>, relay: &mut Relay, turn: &mut turn::Settings) {
     t.key("ports", &mut relay.ports, port_range);
     t.key("default-lifetime", &mut turn.default_lifetime, duration(60..=DAY));
     t.key("max-lifetime", &mut turn.max_lifetime, duration(60..=DAY));
+    t.key("rfc5766-channels", &mut turn.rfc5766_channels, flag);
+    t.key("alternate-servers", &mut turn.alternate_servers, list(server_address));
+}
+
+fn nat_discovery(t: &mut Table<'_>, discovery: &mut NatDiscovery) {
+    t.key("addresses", &mut discovery.addresses, |n| {
+        let addresses: Vec<IpAddr> = list(ip_address)(n)?;
+        match addresses[..] {
+            [] => Ok(None),
+            [a, b] if a != b && a.is_ipv4() == b.is_ipv4() => Ok(Some([a, b])),
+            _ => Err(n.error(
+                "needs two different addresses of one family",
+                "name both addresses of this machine, or none",
+            )),
+        }
+    });
+    t.key("port", &mut discovery.port, port);
 }
 
 fn peers(t: &mut Table<'_>, turn: &mut turn::Settings) {
@@ -154,7 +180,7 @@ fn limits(t: &mut Table<'_>, limits: &mut turn::Limits, connections: &mut Connec
     t.key("handshake-timeout", handshake_timeout, duration(1..=300));
 }
 
-fn ice(t: &mut Table<'_>, ice: &mut Ice) {
+fn endpoint(t: &mut Table<'_>, ice: &mut ice::Settings) {
     t.key("ttl", &mut ice.ttl, duration(1..=365 * DAY));
     t.key("min-ttl", &mut ice.min_ttl, duration(1..=365 * DAY));
     t.key("max-ttl", &mut ice.max_ttl, duration(1..=365 * DAY));

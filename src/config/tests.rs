@@ -1,3 +1,5 @@
+//! Configurations, good and bad, and what is said about them.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -163,6 +165,7 @@ fn values_arrive() {
         addresses = ["10.0.0.5", "2001:db8::5"]
         external-ip = ["10.0.0.5=203.0.113.5", "2001:db8:1::5"]
         ports = "50000-60000"
+        alternate-servers = ["203.0.113.20:3478", "[2001:db8::20]:3478"]
         [peers]
         allow = ["10.0.0.0/8", "fd00::1"]
         [limits]
@@ -185,6 +188,7 @@ fn values_arrive() {
     assert_eq!(config.auth.nonce_lifetime, Duration::from_secs(120));
     assert_eq!(config.auth.users[0].password.as_str(), "her long password");
     assert_eq!(config.relay.ports, 50_000..=60_000);
+    assert_eq!(format!("{:?}", config.turn.alternate_servers), "[203.0.113.20:3478, [2001:db8::20]:3478]");
     assert_eq!(format!("{:?}", config.turn.allow_peers), "[10.0.0.0/8, fd00::1/128]");
     assert_eq!(config.turn.limits.allocations, 10);
     assert_eq!(config.ice.ttl, Duration::from_secs(7200));
@@ -272,6 +276,19 @@ fn each_wrong_value_is_named() {
         ("[listen]\ntcp = 8443", &["listen.tcp = 8443", "0.0.0.0:8443 is in listen.tls too"]),
         ("[listen]\nudp = []\ntcp = []\ntls = []", &["listen: there is nothing to listen on"]),
         ("[auth]\nrealm = ''", &["not a realm"]),
+        ("[auth]\nrealm = \"a\u{ad}b\"", &["auth.realm", "no client can send this", "character number 2"]),
+        (
+            "[auth.users]\nalice = \"pass\\u0007word\"",
+            &["auth.users.alice: no client can send this: its character number 5"],
+        ),
+        (
+            "[auth.users]\n\"al\\u0007ice\" = 'her long password'",
+            &["no client can send this user name", "number 3"],
+        ),
+        (
+            "[auth.users]\n\"caf\u{e9}\" = 'her long password'\n\"cafe\u{301}\" = 'her long password'",
+            &["auth.users", "two names are \"caf\u{e9}\" for every client"],
+        ),
         ("[auth]\nnonce-lifetime = '5 parsecs'", &["not a duration", "\"10m\""]),
         ("[auth]\nnonce-lifetime = '10s'", &["out of range", "from 60 to 86400 seconds"]),
         ("[auth]\nnonce-lifetime = 10", &["out of range", "from 60 to 86400"]),
@@ -286,6 +303,11 @@ fn each_wrong_value_is_named() {
         ),
         ("[relay]\nexternal-ip = ['10.0.0.5=2001:db8::5']", &["maps between IPv4 and IPv6"]),
         ("[relay]\nexternal-ip = ['203.0.113.5', '203.0.113.6']", &["two addresses are given"]),
+        (
+            "[relay]\nalternate-servers = ['203.0.113.20']",
+            &["alternate-servers[0]", "not an IP address with a port"],
+        ),
+        ("[relay]\nalternate-servers = ['0.0.0.0:3478']", &["alternate-servers[0]", "no single server"]),
         ("[relay]\nports = '50000'", &["not a range of ports", "49152-65535"]),
         (
             "[relay]\nmax-lifetime = '5m'",

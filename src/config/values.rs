@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::ExternalIp;
 use super::reader::{Node, Read};
+use crate::auth::opaque_string;
 
 /// A list of values of one kind. Every faulty element is reported, not only the first.
 pub(super) fn list<T>(kind: impl Fn(&Node<'_>) -> Read<T>) -> impl Fn(&Node<'_>) -> Read<Vec<T>> {
@@ -35,6 +36,11 @@ pub(super) fn count(range: RangeInclusive<u64>) -> impl Fn(&Node<'_>) -> Read<us
 }
 
 /// Bounds that are `u32` in the settings.
+pub(super) fn port(node: &Node<'_>) -> Read<u16> {
+    // The range fits.
+    small_count(1..=65_535)(node).map(|n| n as u16)
+}
+
 pub(super) fn small_count(range: RangeInclusive<u32>) -> impl Fn(&Node<'_>) -> Read<u32> {
     let range = u64::from(*range.start())..=u64::from(*range.end());
     move |node| {
@@ -137,6 +143,16 @@ pub(super) fn ip_address(node: &Node<'_>) -> Read<IpAddr> {
     Ok(address)
 }
 
+/// A port of another server.
+pub(super) fn server_address(node: &Node<'_>) -> Read<SocketAddr> {
+    let form = "write address and port, as in \"203.0.113.20:3478\" or \"[2001:db8::20]:3478\"";
+    let address: SocketAddr = parse(node, "not an IP address with a port", form)?;
+    if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
+        return Err(node.error("no single server has this address", form));
+    }
+    Ok(address)
+}
+
 /// `"203.0.113.5"`, or `"10.0.0.5=203.0.113.5"` where there are several.
 pub(super) fn external_ip(node: &Node<'_>) -> Read<ExternalIp> {
     let form =
@@ -232,7 +248,14 @@ pub(super) fn realm(node: &Node<'_>) -> Read<String> {
         let fix = "write 1 to 127 bytes of text without \" and \\";
         return Err(node.error("not a realm", fix));
     }
+    sendable(node, text)?;
     Ok(text.into())
+}
+
+/// Text that clients have to type and hash: all of its characters must survive that (RFC 8489 section 9.2.2).
+pub(super) fn sendable(node: &Node<'_>, text: &str) -> Read<()> {
+    let fix = "write letters, digits, signs and spaces";
+    opaque_string(text).map(drop).map_err(|why| node.error(format!("no client can send this: {why}"), fix))
 }
 
 /// A name for logs.

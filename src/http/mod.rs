@@ -1,1 +1,238 @@
-//! stub
+//! Port 443 does everything: HTTPS, WebSocket and TURN over TLS on one listener; plain HTTP on another, for a
+//! proxy in front.
+//!
+//! ```text
+//!                     front.rs                        routes.rs
+//!  TCP ─► place? ─► TLS ─► first decrypted bytes ─┬─► HTTP ─┬─ /v1/ice ............ ice.rs ──► crate::ice
+//!         limits.rs                               │         ├─ /v1/ws ............. websocket.rs ─► hub.rs
+//!                                                 │         │                           one Mutex ─► crate::signal
+//!                                                 │         ├─ / /r/ROOM /app.js .. pages.rs
+//!                                                 │         └─ /healthz /readyz
+//!                                                 └─► STUN ─► Services::turn: socket, TLS state, bytes read so far
+//! ```
+//!
+//! What enters: connections. What leaves: answers, and the connections that speak TURN. Every growable thing has a
+//! bound in [`Settings`]; errors of one connection never reach another, and no error of `accept` ends a listener.
+
+mod front;
+mod hub;
+mod ice;
+mod limits;
+mod listen;
+mod origin;
+mod outbox;
+mod pages;
+mod prefixed;
+mod reply;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod websocket;
+
+use std::fmt;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::auth::Authenticator;
+use crate::net::clock::Clock;
+use crate::{ice as ice_core, signal};
+
+pub use front::{Figures, Handle, Server};
+pub use listen::StartError;
+
+/// Addresses and bounds.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where HTTPS, WebSocket and TURN over TLS are spoken.
+    pub tls: Vec<SocketAddr>,
+    /// Where HTTP and WebSocket are spoken without TLS.
+    pub plain: Vec<SocketAddr>,
+    /// Connections in total.
+    pub max_connections: usize,
+    /// Connections of one address (IPv6: its /64).
+    pub connections_per_address: usize,
+    /// How long the handshake and the first bytes, the headers of a request, or its body may each take.
+    pub handshake_timeout: Duration,
+    /// Credentials per minute that pages of this server get without a key, for one address (IPv6: its /64).
+    /// 0: no limit.
+    pub credentials_per_minute: u32,
+    /// Messages that may wait for a slow WebSocket.
+    pub queue_messages: usize,
+    /// Bytes of them.
+    pub queue_bytes: usize,
+    /// How long connections may take to end at a stop, and a WebSocket to end after it was closed.
+    pub linger: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            tls: Vec::new(),
+            plain: Vec::new(),
+            max_connections: 10_000,
+            connections_per_address: 500,
+            handshake_timeout: Duration::from_secs(10),
+            credentials_per_minute: 60,
+            queue_messages: 256,
+            queue_bytes: 512 * 1024,
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Takes connections that turned out to speak TURN: the socket (nonblocking), its TLS state, and the plaintext that
+/// was read from it so far. The TLS state may still have bytes to write.
+pub type TurnSink = Arc<dyn Fn(TcpStream, Box<rustls::ServerConnection>, Vec<u8>) + Send + Sync>;
+
+/// What answers are made of.
+#[derive(Clone)]
+pub struct Services {
+    /// Issues credentials.
+    pub auth: Arc<Authenticator>,
+    /// Who gets them, with which URLs.
+    pub ice: ice_core::Settings,
+    /// The rooms.
+    pub rooms: signal::Settings,
+    /// Certificates. Its ALPN protocols should be `h2`, `http/1.1` and `stun.turn`.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// The process's clocks.
+    pub clock: Clock,
+    /// Random: ids and secrets come from it.
+    pub seed: [u8; 32],
+    /// Where TURN goes.
+    pub turn: TurnSink,
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").field("ice", &self.ice).field("rooms", &self.rooms).finish_non_exhaustive()
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections dropped at once: no place for them.
+    pub crowded_out: Counter,
+    /// Errors of `accept`.
+    pub accept_errors: Counter,
+    /// TLS handshakes that failed or took too long.
+    pub failed_handshakes: Counter,
+    /// Connections dropped because they began with neither HTTP nor STUN, or with nothing in time.
+    pub unknown_protocol: Counter,
+    /// Connections handed to [`Services::turn`].
+    pub turn: Counter,
+    /// HTTP requests.
+    pub requests: Counter,
+    /// Answers with a 4xx status.
+    pub client_errors: Counter,
+    /// Answers with a 5xx status.
+    pub server_errors: Counter,
+    /// Credentials issued by the endpoint.
+    pub credentials: Counter,
+    /// Credentials issued to members of rooms.
+    pub room_credentials: Counter,
+    /// Requests refused for their rate.
+    pub rate_limited: Counter,
+    /// WebSockets opened.
+    pub websockets: Counter,
+    /// WebSockets closed because they read too slowly.
+    pub slow_websockets: Counter,
+    /// WebSockets given up after a silence.
+    pub silent_websockets: Counter,
+}
+
+/// What all connections share.
+struct Shared {
+    settings: Settings,
+    services: Services,
+    counters: Arc<Counters>,
+    pages: pages::Pages,
+    places: Arc<limits::Places>,
+    demo_rate: limits::Rate,
+    hub: hub::Hub,
+    users: Users,
+    /// Becomes true at the stop.
+    stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Shared {
+    fn new(settings: Settings, services: Services, stopping: tokio::sync::watch::Receiver<bool>) -> Self {
+        let hasher = |purpose| {
+            let key = derived(&services.seed, purpose);
+            let word = |at: usize| key[at..].iter().take(8).fold(0, |w, byte| w << 8 | u64::from(*byte));
+            ahash::RandomState::with_seeds(word(0), word(8), word(16), word(24))
+        };
+        let (total, per_address) = (settings.max_connections, settings.connections_per_address);
+        Self {
+            counters: Arc::default(),
+            pages: pages::Pages::new(),
+            places: Arc::new(limits::Places::new(total, per_address, hasher("places"))),
+            demo_rate: limits::Rate::new(settings.credentials_per_minute, hasher("demo")),
+            hub: hub::Hub::new(services.rooms.clone(), derived(&services.seed, "rooms")),
+            users: Users { key: derived(&services.seed, "users"), count: AtomicU64::new(0) },
+            settings,
+            services,
+            stopping,
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// The host for URLs: the configured one, or else what the client calls this server, if that is a host.
+    fn host<B>(&self, request: &hyper::Request<B>) -> Option<ice_core::Host> {
+        let configured = self.services.ice.host.as_deref().and_then(|host| host.parse().ok());
+        configured.or_else(|| ice_core::Host::from_authority(origin::authority(request)?).ok())
+    }
+}
+
+/// Names for callers that give none: each another one, so that quotas per user don't lump strangers together.
+struct Users {
+    key: [u8; 32],
+    count: AtomicU64,
+}
+
+impl Users {
+    fn next(&self) -> String {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let digest = derived(&self.key, &count.to_string());
+        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// A secret for one purpose. The seed has a fixed length, so that no two purposes run into each other.
+fn derived(seed: &[u8; 32], purpose: &str) -> [u8; 32] {
+    Sha256::new().chain_update(seed).chain_update(purpose).finalize().into()
+}
+
+/// One connection, as far as its requests care.
+struct Peer {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    _place: limits::Place,
+    /// While one of these lives, the server is not done.
+    _alive: tokio::sync::mpsc::Sender<()>,
+}

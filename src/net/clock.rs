@@ -1,6 +1,6 @@
 //! The one place that reads the clocks.
 
-use std::time::{Instant as StdInstant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
 
 use crate::time::{Instant, Now};
 
@@ -30,5 +30,10 @@ impl Clock {
     pub fn unix_millis(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The time since the epoch, as fine as the clock tells it: for round trips shorter than a millisecond.
+    pub fn since_start(&self) -> Duration {
+        self.epoch.elapsed()
     }
 }

@@ -1,14 +1,280 @@
-//! The sockets of the relay.
+//! The sockets of the relay: [`Relay::start`] binds them and runs the shards.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `shard.rs` | the loop of one thread: where a packet enters and leaves |
+//! | `udp.rs` | batches of datagrams; the one module with unsafe code |
+//! | `connection.rs`, `stream.rs` | TCP and TLS streams of clients |
+//! | `relays.rs`, `peers.rs` | sockets toward peers: UDP, and TCP (RFC 6062) |
+//! | `listen.rs`, `tls.rs`, `detect.rs` | what is bound and announced |
+//! | `again.rs` | who gets another turn |
+//! | `admission.rs`, `counters.rs`, `events.rs` | bounds, counts, log |
 
 pub mod clock;
+pub mod detect;
+pub mod tls;
 
-/// Hands TLS connections that turned out to carry TURN over to a shard. Cheap to clone.
+mod admission;
+mod again;
+mod connection;
+mod counters;
+mod events;
+mod listen;
+mod peers;
+mod relays;
+mod shard;
+mod stream;
+mod udp;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ahash::RandomState;
+use mio::{Poll, Waker};
+
+pub use admission::{Admission, StreamLimits, StreamTicket};
+pub use counters::Counters;
+pub use listen::ListenError;
+
+use crate::auth::Authenticator;
+use crate::turn::{self, Shared, Transport};
+use clock::Clock;
+use shard::{Command, Parts, Shard, TcpListener, UdpListener};
+
+/// What the relay binds, and how it treats streams.
 #[derive(Clone, Debug)]
-pub struct Handoff {}
+pub struct Settings {
+    /// STUN and TURN over UDP. A wildcard answers from the address that was asked.
+    pub udp: Vec<SocketAddr>,
+    /// STUN and TURN over TCP.
+    pub tcp: Vec<SocketAddr>,
+    /// Ports of relayed transport addresses.
+    pub relay_ports: RangeInclusive<u16>,
+    /// Threads; 0: one for each CPU.
+    pub shards: usize,
+    /// How long a stream may take until its first whole message.
+    pub first_message_timeout: Duration,
+    /// How long a stream without an allocation may be silent.
+    pub idle_timeout: Duration,
+    /// Bytes that wait for a client which reads too slowly.
+    pub stream_queue: usize,
+    /// SO_RCVBUF and SO_SNDBUF of the UDP listeners, in bytes; a warning tells if the system gives less. `None`: as much
+    /// as it gives, up to 4 MiB.
+    pub socket_buffer: Option<usize>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            udp: Vec::new(),
+            tcp: Vec::new(),
+            relay_ports: 49_152..=65_535,
+            shards: 0,
+            first_message_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            stream_queue: 256 * 1024,
+            socket_buffer: None,
+        }
+    }
+}
+
+/// The relay could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address could not be bound.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system refused something else.
+    #[error("the relay can't be started: {0}")]
+    System(#[from] io::Error),
+    /// The system has no randomness.
+    #[error("no randomness from the system: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// A running relay. Dropping it ends it.
+#[derive(Debug)]
+pub struct Relay {
+    listeners: Vec<(Transport, SocketAddr)>,
+    mailboxes: Arc<Vec<Mailbox>>,
+    threads: Vec<JoinHandle<()>>,
+    admission: Arc<Admission>,
+}
+
+/// A way to tell a shard something.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    commands: Sender<Command>,
+    waker: Waker,
+}
+
+impl Mailbox {
+    fn send(&self, command: Command) {
+        // A shard that has ended needs no command.
+        if self.commands.send(command).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+impl Relay {
+    /// Binds all sockets, then starts the shards.
+    ///
+    /// # Errors
+    /// [`StartError`], before anything runs.
+    pub fn start(
+        settings: &Settings,
+        turn: Arc<turn::Settings>,
+        auth: Arc<Authenticator>,
+        admission: Arc<Admission>,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let count = match settings.shards {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        }
+        .min(usize::from(u8::MAX));
+        let shared = Shared::new(&turn, count as u8);
+
+        let mut settings = settings.clone();
+        let mut listeners = Vec::new();
+        settings.udp.retain(|addr| listen::is_possible(*addr));
+        settings.tcp.retain(|addr| listen::is_possible(*addr));
+        for (transport, addrs) in [(Transport::Udp, &settings.udp), (Transport::Tcp, &settings.tcp)] {
+            for addr in addrs {
+                listen::probe(*addr, transport)?;
+            }
+        }
+        let (mut polls, mut mailboxes, mut inboxes) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..count {
+            let poll = Poll::new()?;
+            let (commands, inbox) = mpsc::channel();
+            mailboxes.push(Mailbox { commands, waker: shard::waker(&poll)? });
+            polls.push(poll);
+            inboxes.push(inbox);
+        }
+        let mailboxes = Arc::new(mailboxes);
+
+        let mut shards = Vec::new();
+        for (number, (poll, inbox)) in polls.into_iter().zip(inboxes).enumerate() {
+            let udp = settings.udp.iter().map(|addr| {
+                let socket = listen::udp(*addr, settings.socket_buffer.unwrap_or(4 << 20))?;
+                let addr = socket.local_addr()?;
+                Ok(UdpListener::new(socket, addr))
+            });
+            let udp = udp.collect::<Result<Vec<_>, StartError>>()?;
+            let tcp = settings.tcp.iter().map(|addr| {
+                let socket = mio::net::TcpListener::from_std(listen::tcp(*addr)?);
+                Ok(TcpListener { socket, paused: None })
+            });
+            let tcp = tcp.collect::<Result<Vec<_>, StartError>>()?;
+            if number == 0 {
+                if let (Some(listener), Some(wanted)) = (udp.first(), settings.socket_buffer) {
+                    listen::check_buffers(&listener.socket, wanted);
+                }
+                // Port 0 has become a real one, which the other shards share.
+                settings.udp = udp.iter().map(|l| l.addr).collect();
+                settings.tcp = tcp.iter().map(|l| l.socket.local_addr()).collect::<io::Result<_>>()?;
+                listeners.extend(settings.udp.iter().map(|addr| (Transport::Udp, *addr)));
+                listeners.extend(settings.tcp.iter().map(|addr| (Transport::Tcp, *addr)));
+            }
+            let [a, b, c, d] = [(); 4].map(|()| getrandom::u64());
+            let hasher = RandomState::with_seeds(a?, b?, c?, d?);
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed)?;
+            shards.push(Shard::new(Parts {
+                poll,
+                clock,
+                server: turn::Server::new(turn.clone(), auth.clone(), shared.clone(), seed, number as u8),
+                settings: settings.clone(),
+                admission: admission.clone(),
+                siblings: mailboxes.clone(),
+                inbox,
+                udp,
+                tcp,
+                relays: relays::Relays::new(
+                    turn.relay_addresses.clone(),
+                    settings.relay_ports.clone(),
+                    shared.clone(),
+                ),
+                hasher,
+            })?);
+        }
+        let spawn = |(number, shard): (usize, Shard)| {
+            std::thread::Builder::new().name(format!("ternd-shard-{number}")).spawn(move || shard.run())
+        };
+        let threads = shards.into_iter().enumerate().map(spawn).collect::<io::Result<_>>()?;
+        Ok(Self { listeners, mailboxes, threads, admission })
+    }
+
+    /// What it listens on, with real ports where 0 was asked for.
+    pub fn listeners(&self) -> &[(Transport, SocketAddr)] {
+        &self.listeners
+    }
+
+    /// For whoever accepts TLS connections.
+    pub fn handoff(&self) -> Handoff {
+        Handoff { mailboxes: self.mailboxes.clone(), next: Arc::new(AtomicUsize::new(0)) }
+    }
+
+    /// Counts of all shards at this moment. Asks each shard, and waits for its answer.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for mailbox in self.mailboxes.iter() {
+            let (to, from) = sync_channel(1);
+            mailbox.send(Command::Report(to));
+            if let Ok(counters) = from.recv_timeout(Duration::from_secs(1)) {
+                sum.add(&counters);
+            }
+        }
+        sum
+    }
+
+    /// Bounds shared with whoever accepts streams beside the shards.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// Ends all shards and waits for them.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.send(Command::Stop));
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Hands TLS connections that turned out to carry TURN to the shards, in turn. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handoff {
+    mailboxes: Arc<Vec<Mailbox>>,
+    next: Arc<AtomicUsize>,
+}
 
 impl Handoff {
     /// Gives a connection away: the socket (nonblocking), its TLS state, and the plaintext read from it so far.
     pub fn adopt(&self, socket: std::net::TcpStream, tls: Box<rustls::ServerConnection>, early: Vec<u8>) {
-        let _ = (socket, tls, early);
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.mailboxes.len();
+        let socket = mio::net::TcpStream::from_std(socket);
+        self.mailboxes[next].send(Command::Adopt(socket, Some(tls), early));
     }
 }

@@ -182,7 +182,7 @@ pub enum Attribute<'a> {
     MappedAddress(SocketAddr),
     /// The client's address as the server sees it.
     XorMappedAddress(SocketAddr),
-    /// User name, fewer than 509 bytes.
+    /// User name. Senders keep to 508 bytes; up to 763 are read (RFC 8489 section 14.3).
     Username(&'a [u8]),
     /// SHA-256 of user name and realm.
     Userhash(&'a [u8; 32]),
@@ -292,7 +292,7 @@ impl<'a> RawAttribute<'a> {
         Ok(match self.kind {
             T::MAPPED_ADDRESS => Attribute::MappedAddress(decode_address(v).ok_or(bad)?),
             T::XOR_MAPPED_ADDRESS => Attribute::XorMappedAddress(xor()?),
-            T::USERNAME => Attribute::Username(at_most(v, 508).ok_or(bad)?),
+            T::USERNAME => Attribute::Username(at_most(v, 763).ok_or(bad)?),
             T::USERHASH => Attribute::Userhash(exact(v).ok_or(bad)?),
             T::MESSAGE_INTEGRITY => Attribute::MessageIntegrity(exact(v).ok_or(bad)?),
             T::MESSAGE_INTEGRITY_SHA256 if (16..=32).contains(&v.len()) && v.len().is_multiple_of(4) => {
@@ -354,10 +354,11 @@ impl<'a> RawAttribute<'a> {
                 Attribute::ChangeRequest { ip: flags & 4 != 0, port: flags & 2 != 0 }
             }
             T::PADDING => Attribute::Padding(v),
-            T::RESPONSE_PORT => {
-                let [a, b, _, _] = *exact(v).ok_or(bad)?;
-                Attribute::ResponsePort(u16::from_be_bytes([a, b]))
-            }
+            // "Followed by 2 bytes of padding" (RFC 5780 section 7.5): clients count them in the length, or don't.
+            T::RESPONSE_PORT => match *v {
+                [a, b] | [a, b, _, _] => Attribute::ResponsePort(u16::from_be_bytes([a, b])),
+                _ => return Err(bad),
+            },
             T::RESPONSE_ORIGIN => Attribute::ResponseOrigin(decode_address(v).ok_or(bad)?),
             T::OTHER_ADDRESS => Attribute::OtherAddress(decode_address(v).ok_or(bad)?),
             T::MESSAGE_INTEGRITY_SHA256 | T::UNKNOWN_ATTRIBUTES | T::DONT_FRAGMENT => return Err(bad),

@@ -2,16 +2,21 @@
 
 use std::net::SocketAddr;
 
-use super::integrity::{INTEGRITY_SHA1_LEN, INTEGRITY_SHA256_LEN, adjusted};
+use super::integrity::{INTEGRITY_SHA1_LEN, INTEGRITY_SHA256_LEN, adjusted, fingerprint};
 use super::message::{HEADER, MAGIC_COOKIE, message_type};
 use super::{
     AttributeType, Class, Family, Message, Method, TransactionId, encode_address, encode_xor_address,
-    fingerprint, hmac_sha1, hmac_sha256, padded,
+    hmac_sha1, hmac_sha256, padded,
 };
+
+/// All attributes of a message together: the header's length field has 16 bits and counts in fours.
+const MAX_LENGTH: usize = 65_532;
 
 /// Builds one message; attributes appear in the order of the calls.
 ///
 /// The integrity attributes cover what was written before them, so they come last, FINGERPRINT at the very end.
+/// Whatever is put in, the message is well-formed: a value is cut to what still fits into its 65,532 bytes of
+/// attributes, and an attribute that finds no room for its header is left out.
 #[derive(Clone, Debug)]
 pub struct Builder {
     bytes: Vec<u8>,
@@ -34,10 +39,11 @@ impl Builder {
         Self::new(class, request.method(), request.transaction_id())
     }
 
-    /// Appends an attribute; padding is zero. Values over 65,535 bytes are cut.
+    /// Appends an attribute; padding is zero.
     #[must_use]
     pub fn raw(mut self, kind: AttributeType, value: &[u8]) -> Self {
-        let value = &value[..value.len().min(usize::from(u16::MAX))];
+        let Some(room) = (HEADER + MAX_LENGTH).checked_sub(self.bytes.len() + 4) else { return self };
+        let value = &value[..value.len().min(room)];
         self.bytes.extend_from_slice(&kind.0.to_be_bytes());
         self.bytes.extend_from_slice(&(value.len() as u16).to_be_bytes());
         self.bytes.extend_from_slice(value);

@@ -12,6 +12,8 @@ impl ChannelNumber {
     pub const MIN: Self = Self(0x4000);
     /// The last number that can be bound.
     pub const MAX: Self = Self(0x4FFF);
+    /// The last number that RFC 5766 let clients bind.
+    pub const MAX_RFC5766: Self = Self(0x7FFF);
 
     /// May this number be bound? (RFC 8656 section 12, table 2)
     pub const fn is_valid(self) -> bool {
@@ -37,12 +39,13 @@ pub struct ChannelData<'a> {
 impl<'a> ChannelData<'a> {
     /// Looks at a datagram or a frame; bytes after the announced length are padding.
     ///
-    /// `None` if it is shorter than it claims, or the number lies outside 0x4000 to 0x4FFF.
+    /// `None` if it is shorter than it claims, or the number lies outside 0x4000 to 0x7FFF. Whether a number above
+    /// 0x4FFF can be bound, as RFC 5766 had it, is the relay's affair.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk::<CHANNEL_DATA_HEADER>()?;
         let number = ChannelNumber(u16::from_be_bytes([head[0], head[1]]));
         let data = rest.get(..usize::from(u16::from_be_bytes([head[2], head[3]])))?;
-        number.is_valid().then_some(Self { number, data })
+        (ChannelNumber::MIN..=ChannelNumber::MAX_RFC5766).contains(&number).then_some(Self { number, data })
     }
 
     /// The header of a message with `len` bytes of data; at most 65,535.

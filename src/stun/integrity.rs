@@ -37,12 +37,13 @@ fn hmac<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> hmac::digest::Output<M
     mac.finalize().into_bytes()
 }
 
-/// The FINGERPRINT value of a message whose FINGERPRINT attribute starts at the end of `before`.
-pub fn fingerprint(before: &[u8]) -> u32 {
+/// The FINGERPRINT value of a message whose FINGERPRINT attribute starts at the end of `before`, which holds a header
+/// at least.
+pub(super) fn fingerprint(before: &[u8]) -> u32 {
     let head = adjusted(before, before.len(), 4);
     let mut crc = crc32fast::Hasher::new();
     crc.update(&head);
-    crc.update(before.get(4..).unwrap_or(&[]));
+    crc.update(&before[4..]);
     crc.finalize() ^ FINGERPRINT_MASK
 }
 

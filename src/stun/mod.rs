@@ -40,7 +40,7 @@ pub use attribute::{Attribute, AttributeType, DecodeError, Family, PasswordAlgor
 pub use builder::Builder;
 pub use channel_data::{CHANNEL_DATA_HEADER, ChannelData, ChannelNumber};
 pub use framing::{Frame, FramingError, frame};
-pub use integrity::{INTEGRITY_SHA1_LEN, INTEGRITY_SHA256_LEN, fingerprint, hmac_sha1, hmac_sha256};
+pub use integrity::{INTEGRITY_SHA1_LEN, INTEGRITY_SHA256_LEN, hmac_sha1, hmac_sha256};
 pub use message::{Attributes, Class, HEADER, MAGIC_COOKIE, Message, Method, ParseError, TransactionId};
 
 /// `len` rounded up to a multiple of four (RFC 8489 section 14: attributes are padded so).

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::allocation::{Allocation, Relay};
 use super::rejection::Rejection;
 use super::request::Request;
-use super::shared::ReservationToken;
+use super::shared::{Limit, ReservationToken};
 use super::{BindError, Event, FiveTuple, Output, PortChoice, RelayAddr, RelayId, RelayTransport, Server};
 use crate::auth::Identity;
 use crate::stun::{Attribute, AttributeType, Family, Message};
@@ -76,7 +76,7 @@ impl Server {
         let ticket = self
             .shared
             .admit(&identity.user, request.flow.client.0.ip(), &self.settings.limits)
-            .map_err(Rejection::AllocationQuotaReached)?;
+            .map_err(|limit| self.no_room(request, limit))?;
         if let Some(token) = wish.token {
             self.shared.redeem(token, now.instant).ok_or(Rejection::NoReservation)?;
         }
@@ -195,6 +195,15 @@ impl Server {
     pub(super) fn lifetime(&self, asked: Option<u32>) -> Duration {
         let (default, max) = (self.settings.default_lifetime, self.settings.max_lifetime);
         asked.map_or(default, |s| Duration::from_secs(s.into()).min(max).max(default))
+    }
+
+    /// 11. When all is in use, another server may have room; who has used up a quota of its own is not sent there.
+    fn no_room(&self, request: &Request<'_>, limit: Limit) -> Rejection {
+        let elsewhere = match limit {
+            Limit::Allocations => self.try_alternate(request, "limits.allocations is reached"),
+            _ => None,
+        };
+        elsewhere.unwrap_or(Rejection::AllocationQuotaReached(limit))
     }
 
     fn relays_family(&self, family: Family) -> bool {

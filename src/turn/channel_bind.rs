@@ -5,7 +5,7 @@ use super::rejection::Rejection;
 use super::request::Request;
 use super::shared::Limit;
 use super::{PeerAddr, Server};
-use crate::stun::{Attribute, AttributeType};
+use crate::stun::{Attribute, AttributeType, ChannelNumber};
 use crate::time::Now;
 
 impl Server {
@@ -15,9 +15,17 @@ impl Server {
         request: &Request<'_>,
         slot: usize,
     ) -> Result<Vec<u8>, Rejection> {
+        let old = self.settings.rfc5766_channels;
+        let valid = |n: ChannelNumber| {
+            n.is_valid() || old && (ChannelNumber::MIN..=ChannelNumber::MAX_RFC5766).contains(&n)
+        };
         let number = match request.get(AttributeType::CHANNEL_NUMBER)? {
-            Some(Attribute::ChannelNumber(number)) if number.is_valid() => number,
-            Some(_) => return Err(Rejection::BadRequest("CHANNEL-NUMBER is outside 0x4000 to 0x4FFF")),
+            Some(Attribute::ChannelNumber(number)) if valid(number) => number,
+            Some(_) => {
+                return Err(Rejection::BadRequest(
+                    "CHANNEL-NUMBER is outside 0x4000 to 0x4FFF; relay.rfc5766-channels admits 0x5000 to 0x7FFF",
+                ));
+            }
             None => return Err(Rejection::BadRequest("CHANNEL-NUMBER is missing")),
         };
         let peer = match request.get(AttributeType::XOR_PEER_ADDRESS)? {

@@ -1,11 +1,4 @@
-//! How a peer's datagram is wrapped for the client: in place, into headroom before the payload.
-//!
-//! ```text
-//! buf  |<------------- HEADROOM ------------->|<-- payload -->|<- TAILROOM ->|
-//!                              |<- header --->|               |<- padding
-//! ```
-
-use std::ops::Range;
+//! How a peer's datagram is wrapped for the client: a header before it, padding behind it, the payload untouched.
 
 use super::{PeerAddr, Transport};
 use crate::stun::{
@@ -27,38 +20,32 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// Bytes needed before the payload: STUN header 20, XOR-PEER-ADDRESS 4 + 20, DATA 4.
+    /// The longest header: STUN header 20, XOR-PEER-ADDRESS 4 + 20, DATA 4.
     pub const HEADROOM: usize = 48;
     /// The longest payload whose Data indication can still name its length.
     pub const MAX_PAYLOAD: usize = 65_532 - (Self::HEADROOM - 20);
-    /// Bytes needed behind the payload, for padding.
-    pub const TAILROOM: usize = 3;
 
-    /// Frames in place: `buf[HEADROOM..HEADROOM + len]` is the payload, with `TAILROOM` bytes behind it.
-    /// Returns the part of `buf` to send. ChannelData is padded on streams only.
-    ///
-    /// # Panics
-    /// If `buf` is too short for that.
-    pub fn wrap(&self, buf: &mut [u8], len: usize, transport: Transport) -> Range<usize> {
-        let (payload, end) = (Self::HEADROOM, Self::HEADROOM + len);
-        let padded_end = Self::HEADROOM + padded(len);
+    /// Writes the header for a payload of `len` bytes to the end of `room`. Returns how many bytes of header that
+    /// is, and how many zero bytes belong behind the payload: ChannelData is padded on streams only.
+    pub fn header(
+        &self,
+        room: &mut [u8; Self::HEADROOM],
+        len: usize,
+        transport: Transport,
+    ) -> (usize, usize) {
+        let padding = padded(len) - len;
         match *self {
             Self::Channel(number) => {
                 let header = ChannelData::header(number, len);
-                let start = payload - header.len();
-                buf[start..payload].copy_from_slice(&header);
-                if !transport.is_stream() {
-                    return start..end;
-                }
-                buf[end..padded_end].fill(0);
-                start..padded_end
+                room[Self::HEADROOM - header.len()..].copy_from_slice(&header);
+                (header.len(), if transport.is_stream() { padding } else { 0 })
             }
             Self::Data { peer, id } => {
                 let mut address = [0; 20];
                 let address_len = encode_xor_address(peer.0, id, &mut address);
-                let start = payload - 4 - address_len - 4 - 20;
-                let body = 4 + address_len + 4 + padded(len);
-                let head = &mut buf[start..payload];
+                let header_len = 20 + 4 + address_len + 4;
+                let body = header_len - 20 + len + padding;
+                let head = &mut room[Self::HEADROOM - header_len..];
                 head[..2].copy_from_slice(&[0x00, 0x17]); // Data indication
                 head[2..4].copy_from_slice(&(body as u16).to_be_bytes());
                 head[4..8].copy_from_slice(&MAGIC_COOKIE.to_be_bytes());
@@ -69,8 +56,7 @@ impl Framing {
                 head[24 + address_len..26 + address_len]
                     .copy_from_slice(&AttributeType::DATA.0.to_be_bytes());
                 head[26 + address_len..].copy_from_slice(&(len as u16).to_be_bytes());
-                buf[end..padded_end].fill(0);
-                start..padded_end
+                (header_len, padding)
             }
         }
     }

@@ -18,6 +18,7 @@
 
 mod allocate;
 mod allocation;
+mod alternate;
 mod binding;
 mod channel_bind;
 mod counters;
@@ -48,7 +49,7 @@ pub use policy::{Access, PeerPolicy, Rule, canonicalise, special};
 pub use rejection::Rejection;
 pub use server::Server;
 pub use settings::{Limits, NatDiscovery, RelayAddress, Settings};
-pub use shared::{Limit, Shared};
+pub use shared::{Limit, Shared, network_of};
 pub use types::{
     ClientAddr, ConnectionId, FiveTuple, PeerAddr, RelayAddr, RelayId, RelayTransport, ServerAddr, Transport,
 };

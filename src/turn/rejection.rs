@@ -1,5 +1,7 @@
 //! Why a request is refused. The one place where a reason becomes a code.
 
+use std::net::SocketAddr;
+
 use super::policy::Rule;
 use super::shared::Limit;
 use super::{BindError, PeerAddr};
@@ -9,6 +11,14 @@ use crate::stun::AttributeType;
 /// A refused request. What it carries is for the operator; the client gets [`Rejection::code`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
+    /// 300: this server can't, another one may (RFC 8489 section 10).
+    #[error("{why}; the client is sent to {to}")]
+    TryAlternate {
+        /// ALTERNATE-SERVER, of the client's address family.
+        to: SocketAddr,
+        /// Why not here.
+        why: &'static str,
+    },
     /// 400, 401 or 438: see [`Denied`].
     #[error("{0}")]
     Denied(#[from] Denied),
@@ -65,6 +75,7 @@ impl Rejection {
     /// The code for ERROR-CODE (RFC 8489 section 14.8, RFC 8656 section 19).
     pub const fn code(&self) -> u16 {
         match self {
+            Self::TryAlternate { .. } => 300,
             Self::Denied(Denied::Incomplete | Denied::WrongAlgorithms) | Self::BadRequest(_) => 400,
             Self::Denied(Denied::Challenge | Denied::Unauthorized { .. }) => 401,
             Self::Forbidden { .. } => 403,
@@ -90,6 +101,7 @@ impl Rejection {
     /// The reason phrase, for who has a credential.
     pub const fn reason(&self) -> &'static str {
         match self.code() {
+            300 => "Try Alternate",
             400 => "Bad Request",
             403 => "Forbidden",
             420 => "Unknown Attribute",

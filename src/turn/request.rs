@@ -59,9 +59,11 @@ impl<'a> Request<'a> {
                 builder = builder.raw(AttributeType::PASSWORD_ALGORITHMS, algorithms);
             }
         }
-        if let Rejection::UnknownAttributes(kinds) = rejection {
-            builder = builder.unknown_attributes(kinds);
-        }
+        builder = match rejection {
+            Rejection::UnknownAttributes(kinds) => builder.unknown_attributes(kinds),
+            Rejection::TryAlternate { to, .. } => builder.address(AttributeType::ALTERNATE_SERVER, *to),
+            _ => builder,
+        };
         self.seal(builder)
     }
 

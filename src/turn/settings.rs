@@ -1,6 +1,6 @@
 //! What a server may do, and how much of it. Plain values; a reload makes new ones.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -24,8 +24,13 @@ pub struct Settings {
     pub allow_peers: Vec<IpNet>,
     /// Peers closed, whatever else is said of them.
     pub deny_peers: Vec<IpNet>,
+    /// Let clients bind channels 0x5000 to 0x7FFF, too, as RFC 5766 did and RFC 8656 does not.
+    pub rfc5766_channels: bool,
     /// Answer the questions of RFC 5780. `None`: CHANGE-REQUEST and its like are unknown attributes.
     pub nat_discovery: Option<NatDiscovery>,
+    /// Where clients are sent when [`Limits::allocations`] is reached: servers that take the same credentials, with
+    /// ports that speak UDP and TCP. Empty: nowhere.
+    pub alternate_servers: Vec<SocketAddr>,
     /// Bounds on everything that grows.
     pub limits: Limits,
 }
@@ -99,7 +104,9 @@ impl Default for Settings {
             own_addresses: Vec::new(),
             allow_peers: Vec::new(),
             deny_peers: Vec::new(),
+            rfc5766_channels: false,
             nat_discovery: None,
+            alternate_servers: Vec::new(),
             limits: Limits::default(),
         }
     }

@@ -43,7 +43,7 @@ impl Shared {
     }
 
     /// Does a live allocation of this server hold this local address?
-    pub(super) fn is_relay_port(&self, transport: RelayTransport, local: SocketAddr) -> bool {
+    pub fn is_relay_port(&self, transport: RelayTransport, local: SocketAddr) -> bool {
         self.ports(transport, local.ip()).is_some_and(|set| set.contains(local.port()))
     }
 
@@ -212,7 +212,7 @@ impl Drop for Ticket {
 }
 
 /// What counts as one client address: an IPv4 address, or an IPv6 /64.
-pub(super) fn network_of(ip: IpAddr) -> IpAddr {
+pub fn network_of(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => IpAddr::from((u128::from(v6) & !u128::from(u64::MAX)).to_be_bytes()),

@@ -6,15 +6,7 @@ use ternd::stun::{
 };
 use ternd::turn::{Framing, Rates, Transport, Verdict};
 
-use crate::world::{Client, World, addr, auth_settings, peer, settings};
-
-/// A buffer as the driver keeps it: room, payload, room.
-fn wrapped(framing: Framing, payload: &[u8], transport: Transport) -> Vec<u8> {
-    let mut buf = vec![0xEE; Framing::HEADROOM + payload.len() + Framing::TAILROOM];
-    buf[Framing::HEADROOM..][..payload.len()].copy_from_slice(payload);
-    let range = framing.wrap(&mut buf, payload.len(), transport);
-    buf[range].to_vec()
-}
+use crate::world::{Client, World, addr, auth_settings, peer, settings, wrapped};
 
 proptest! {
     #[test]

@@ -2,6 +2,9 @@
 //! nothing is left. No sockets, no clocks.
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)] // a test binary has no outside
 
+mod alternate;
+#[path = "../support/counting.rs"]
+mod counting;
 mod data;
 mod digest;
 mod discovery;
@@ -16,4 +19,4 @@ mod tcp;
 mod world;
 
 #[global_allocator]
-static ALLOCATOR: memory::Counting = memory::Counting;
+static ALLOCATOR: counting::Counting = counting::Counting;

@@ -16,7 +16,7 @@ use ternd::stun::{
     Attribute, AttributeType as T, Builder, ChannelData, ChannelNumber, Class, Message, Method, TransactionId,
 };
 use ternd::time::{Instant, Now};
-use ternd::turn::{ClientAddr, Event, FiveTuple, Framing, RelayId, ServerAddr, Transport, Verdict};
+use ternd::turn::{ClientAddr, Event, FiveTuple, RelayId, ServerAddr, Transport, Verdict};
 
 use crate::world::{Answer, Client, START, World, addr, auth_settings, ip, settings};
 
@@ -170,10 +170,7 @@ impl Network {
                 }
             }
             Verdict::ToClient { flow, framing } => {
-                let mut buf = vec![0; Framing::HEADROOM + bytes.len() + Framing::TAILROOM];
-                buf[Framing::HEADROOM..][..bytes.len()].copy_from_slice(bytes);
-                let framed = framing.wrap(&mut buf, bytes.len(), flow.transport);
-                let bytes = buf[framed].to_vec();
+                let bytes = crate::world::wrapped(framing, bytes, flow.transport);
                 self.sky.send(self.now, Packet { from: flow.server.0, to: flow.client.0, bytes });
             }
         }

@@ -12,8 +12,8 @@ use ternd::stun::{
 };
 use ternd::time::{Instant, Now};
 use ternd::turn::{
-    BindError, ClientAddr, Event, FiveTuple, Output, PeerAddr, PortChoice, RelayAddress, RelayId, Server,
-    ServerAddr, Settings, Shared, Transport, Verdict,
+    BindError, ClientAddr, Event, FiveTuple, Framing, Output, PeerAddr, PortChoice, RelayAddress, RelayId,
+    Server, ServerAddr, Settings, Shared, Transport, Verdict,
 };
 use zeroize::Zeroizing;
 
@@ -410,4 +410,11 @@ pub fn assert_to_client(verdict: Verdict, client: &Client) -> ternd::turn::Frami
 
 pub fn peer(text: &str) -> PeerAddr {
     PeerAddr(addr(text))
+}
+
+/// The message as the driver sends it: header, payload, padding.
+pub fn wrapped(framing: Framing, payload: &[u8], transport: Transport) -> Vec<u8> {
+    let mut room = [0xEE; Framing::HEADROOM];
+    let (header, padding) = framing.header(&mut room, payload.len(), transport);
+    [&room[Framing::HEADROOM - header..], payload, &[0; 4][..padding]].concat()
 }

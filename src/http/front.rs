@@ -1,0 +1,331 @@
+//! The front door: accepts connections, takes TLS off, and finds out by the first bytes what is spoken.
+
+use std::convert::Infallible;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+
+use super::limits::{Place, Seldom};
+use super::prefixed::Prefixed;
+use super::{Counters, Peer, Services, Settings, Shared, StartError, listen, routes};
+use crate::signal;
+
+/// Bound, and ready to [`run`](Self::run).
+pub struct Server {
+    shared: Arc<Shared>,
+    listeners: Vec<(bool, SocketAddr, TcpListener)>,
+    stop: watch::Sender<bool>,
+}
+
+/// What a server can be asked while it runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+/// Numbers of the moment and of the rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Connections open.
+    pub connections: usize,
+    /// WebSockets open that the rooms know.
+    pub websockets: usize,
+    /// Rooms with members.
+    pub rooms: usize,
+    /// What the rooms counted since the start.
+    pub signal: signal::Counters,
+}
+
+impl Handle {
+    /// Counts since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// Numbers of the moment. Takes the lock of the rooms: not for a hot path.
+    pub fn figures(&self) -> Figures {
+        let (signal, websockets, rooms) = self.0.hub.figures();
+        Figures { connections: self.0.places.taken(), websockets, rooms, signal }
+    }
+}
+
+impl Server {
+    /// Binds all listeners. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`] for the first address that can't be listened on.
+    #[expect(clippy::unused_async, reason = "says that it needs the runtime")]
+    pub async fn bind(settings: Settings, services: Services) -> Result<Self, StartError> {
+        let tls = settings.tls.iter().map(|address| (true, *address));
+        let plain = settings.plain.iter().map(|address| (false, *address));
+        let mut listeners = Vec::new();
+        for (tls, address) in tls.chain(plain) {
+            let listener = listen::bind(address)?;
+            let bound = listener.local_addr().map_err(|error| StartError { address, error })?;
+            listeners.push((tls, bound, listener));
+        }
+        let (stop, stopping) = watch::channel(false);
+        Ok(Self { shared: Arc::new(Shared::new(settings, services, stopping)), listeners, stop })
+    }
+
+    /// Where it listens, with the ports that were really taken; `true`: with TLS.
+    pub fn listeners(&self) -> Vec<(bool, SocketAddr)> {
+        self.listeners.iter().map(|(tls, address, _)| (*tls, *address)).collect()
+    }
+
+    /// Answers questions while the server runs.
+    pub fn handle(&self) -> Handle {
+        Handle(self.shared.clone())
+    }
+
+    /// Serves until `shutdown`; then closes the listeners, lets requests end, closes WebSockets with 1001, and
+    /// returns when all are gone or [`Settings::linger`] is over.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { shared, listeners, stop } = self;
+        let (alive, mut gone) = mpsc::channel(1);
+        let mut tasks = JoinSet::new();
+        for (tls, address, listener) in listeners {
+            tasks.spawn(accept(shared.clone(), tls, address, listener, alive.clone()));
+        }
+        let timed = shared.clone();
+        tasks.spawn(async move { timed.hub.run_timers(&timed).await });
+
+        shutdown.await;
+        stop.send_replace(true);
+        tasks.shutdown().await;
+        shared.hub.stop();
+        drop(alive);
+        // Nothing is ever sent: this ends when the last connection drops its end.
+        let _ = timeout(shared.settings.linger + Duration::from_secs(1), gone.recv()).await;
+    }
+}
+
+/// How long to wait after an error that is not of one connection, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(100);
+
+async fn accept(
+    shared: Arc<Shared>,
+    tls: bool,
+    local: SocketAddr,
+    listener: TcpListener,
+    alive: mpsc::Sender<()>,
+) {
+    let (errors, crowd) = (Seldom::new(), Seldom::new());
+    let now = || shared.services.clock.now().instant;
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                shared.counters.accept_errors.add();
+                use io::ErrorKind as E;
+                if matches!(error.kind(), E::ConnectionAborted | E::ConnectionReset | E::Interrupted) {
+                    continue;
+                }
+                if let Some(more) = errors.due(now()) {
+                    log::warn!(listener:% = local, more; "cannot accept connections: {error}");
+                }
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        shared.counters.accepted.add();
+        let Some(place) = shared.places.take(address.ip()) else {
+            shared.counters.crowded_out.add();
+            if let Some(more) = crowd.due(now()) {
+                log::warn!(listener:% = local, peer:% = address, more; "no place for another connection");
+            }
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let guest = Guest { shared: shared.clone(), address, place, alive: alive.clone() };
+        if tls {
+            tokio::spawn(guest.serve_tls(stream));
+        } else {
+            tokio::spawn(guest.serve_plain(stream));
+        }
+    }
+}
+
+/// A connection of which nothing is known yet.
+struct Guest {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    place: Place,
+    alive: mpsc::Sender<()>,
+}
+
+impl Guest {
+    async fn serve_tls(self, stream: TcpStream) {
+        let deadline = Instant::now() + self.shared.settings.handshake_timeout;
+        let acceptor = TlsAcceptor::from(self.shared.services.tls.clone());
+        let mut stream = match timeout_at(deadline, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return self.drop_failed_handshake(&error),
+            Err(_) => return self.drop_failed_handshake(&io::ErrorKind::TimedOut.into()),
+        };
+        let mut early = Vec::new();
+        match timeout_at(deadline, recognise(&mut stream, &mut early)).await {
+            Ok(Protocol::Http) => self.serve_http(early, stream).await,
+            Ok(Protocol::Turn) => self.hand_over(early, stream),
+            Ok(Protocol::Unknown) | Err(_) => self.drop_unknown(),
+        }
+    }
+
+    async fn serve_plain(self, mut stream: TcpStream) {
+        let mut early = Vec::new();
+        let recognised = recognise(&mut stream, &mut early);
+        match timeout(self.shared.settings.handshake_timeout, recognised).await {
+            Ok(Protocol::Http) => self.serve_http(early, stream).await,
+            _ => self.drop_unknown(),
+        }
+    }
+
+    fn drop_failed_handshake(&self, error: &io::Error) {
+        self.shared.counters.failed_handshakes.add();
+        log::debug!(peer:% = self.address; "no TLS: {error}");
+    }
+
+    fn drop_unknown(&self) {
+        self.shared.counters.unknown_protocol.add();
+        log::debug!(peer:% = self.address; "neither HTTP nor TURN");
+    }
+
+    fn hand_over(&self, mut early: Vec<u8>, stream: tokio_rustls::server::TlsStream<TcpStream>) {
+        let (socket, mut tls) = stream.into_inner();
+        // What was decrypted and not read yet belongs to it. At its end there is an error: would block.
+        let _ = tls.reader().read_to_end(&mut early);
+        match socket.into_std() {
+            Ok(socket) => {
+                self.shared.counters.turn.add();
+                (self.shared.services.turn)(socket, Box::new(tls), early);
+            }
+            Err(error) => log::debug!(peer:% = self.address; "lost before it was handed over: {error}"),
+        }
+    }
+
+    async fn serve_http(self, early: Vec<u8>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let Self { shared, address, place, alive } = self;
+        let patience = shared.settings.handshake_timeout;
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(patience)
+            .max_buf_size(16 * 1024)
+            .max_headers(64);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(patience)
+            .max_concurrent_streams(32)
+            .max_header_list_size(16 * 1024);
+
+        let mut stopping = shared.stopping.clone();
+        let linger = shared.settings.linger;
+        let peer = Arc::new(Peer { shared, address, _place: place, _alive: alive });
+        let service = service_fn(move |request| {
+            let peer = peer.clone();
+            async move { Ok::<_, Infallible>(routes::answer(&peer, request).await) }
+        });
+        let io = TokioIo::new(Prefixed::new(early, stream));
+        let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
+        let stop = async { drop(stopping.wait_for(|stopping| *stopping).await) };
+        let result = tokio::select! {
+            result = &mut connection => result,
+            () = stop => {
+                connection.as_mut().graceful_shutdown();
+                timeout(linger, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = result {
+            log::debug!(peer:% = address; "HTTP connection ended: {error}");
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http,
+    Turn,
+    Unknown,
+}
+
+/// Reads until it is clear what is spoken.
+async fn recognise(stream: &mut (impl AsyncRead + Unpin), early: &mut Vec<u8>) -> Protocol {
+    early.reserve(512);
+    loop {
+        match stream.read_buf(early).await {
+            Ok(0) | Err(_) => return Protocol::Unknown,
+            Ok(_) => {}
+        }
+        if let Some(protocol) = protocol(early) {
+            return protocol;
+        }
+    }
+}
+
+/// RFC 8489 section 5.
+const COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
+/// RFC 9113 section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What begins with these bytes; `None`: more are needed.
+///
+/// ```text
+/// 00xxxxxx ......... 21 12 A4 42   STUN: type, length, magic cookie
+/// A to Z                           an HTTP method, or the preface of HTTP/2
+/// ```
+/// ChannelData (01xxxxxx, the same as letters) can't come first: a channel needs an allocation on this connection.
+fn protocol(first: &[u8]) -> Option<Protocol> {
+    match first {
+        [] => None,
+        [0..=0x3F, ..] => {
+            let cookie = first.get(4..).unwrap_or_default();
+            match cookie.len() {
+                0..4 if COOKIE.starts_with(cookie) => None,
+                4.. if cookie.starts_with(&COOKIE) => Some(Protocol::Turn),
+                _ => Some(Protocol::Unknown),
+            }
+        }
+        [b'A'..=b'Z', ..] if first.len() < PREFACE.len() && PREFACE.starts_with(first) => None,
+        [b'A'..=b'Z', ..] => Some(Protocol::Http),
+        _ => Some(Protocol::Unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell_the_protocol() {
+        let stun = [0, 3, 0, 8, 0x21, 0x12, 0xA4, 0x42, 1];
+        for end in 0..8 {
+            assert_eq!(protocol(&stun[..end]), None);
+        }
+        assert_eq!(protocol(&stun[..8]), Some(Protocol::Turn));
+        assert_eq!(protocol(&stun), Some(Protocol::Turn));
+        assert_eq!(protocol(&[0, 1, 0, 0, 0x21, 0x13]), Some(Protocol::Unknown), "another cookie");
+
+        for end in 1..PREFACE.len() {
+            assert_eq!(protocol(&PREFACE[..end]), None);
+        }
+        assert_eq!(protocol(PREFACE), Some(Protocol::Http));
+        for http in ["G", "GET / HTTP/1.1", "PO", "PRO", "OPTIONS *"] {
+            assert_eq!(protocol(http.as_bytes()), Some(Protocol::Http));
+        }
+        for other in [&[0x40, 0][..], b"get /", &[0x80], &[0x16, 3, 1, 2, 0, 1], &[0xFF; 30]] {
+            assert_eq!(protocol(other), Some(Protocol::Unknown), "{other:?}");
+        }
+    }
+}

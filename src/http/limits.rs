@@ -1,0 +1,198 @@
+//! Bounds on what one address, and all of them together, may take.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ahash::RandomState;
+
+use crate::time::Instant;
+
+/// What limits count: an IPv4 address, or the /64 that whoever has an IPv6 address has all of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Block(IpAddr);
+
+impl From<IpAddr> for Block {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
+            v4 => v4,
+        })
+    }
+}
+
+/// Counts connections. Each holds a [`Place`] while it lives.
+#[derive(Debug)]
+pub(super) struct Places {
+    total: usize,
+    per_address: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    total: usize,
+    by_block: HashMap<Block, usize, RandomState>,
+}
+
+/// One connection's place. Dropped, it is free again.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    block: Block,
+}
+
+impl Places {
+    pub(super) fn new(total: usize, per_address: usize, hasher: RandomState) -> Self {
+        let taken = Taken { total: 0, by_block: HashMap::with_hasher(hasher) };
+        Self { total, per_address, taken: Mutex::new(taken) }
+    }
+
+    /// `None`: all are taken, or too many by this address.
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let block = Block::from(address);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = taken.by_block.get(&block).copied().unwrap_or(0);
+        if taken.total >= self.total || here >= self.per_address {
+            return None;
+        }
+        taken.total += 1;
+        taken.by_block.insert(block, here + 1);
+        Some(Place { places: self.clone(), block })
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).total
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.total -= 1;
+        match taken.by_block.get_mut(&self.block) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(taken.by_block.remove(&self.block)),
+        }
+    }
+}
+
+/// Slots of a [`Rate`]: 32 KiB.
+const SLOTS: usize = 4096;
+const MINUTE: u64 = 60_000;
+
+/// How often an address may do something, in a table whose size is fixed: a flood of addresses costs no memory.
+/// Addresses share slots by keyed hash, so nobody can choose whom to collide with.
+#[derive(Debug)]
+pub(super) struct Rate {
+    per_minute: u32,
+    hasher: RandomState,
+    /// When everything that was granted would have been used up, in milliseconds, had it come evenly.
+    used_up: Mutex<Box<[u64]>>,
+}
+
+impl Rate {
+    /// `per_minute` times, all at once or spread; 0: no limit.
+    pub(super) fn new(per_minute: u32, hasher: RandomState) -> Self {
+        let slots = if per_minute == 0 { 0 } else { SLOTS };
+        Self { per_minute, hasher, used_up: Mutex::new(vec![0; slots].into_boxed_slice()) }
+    }
+
+    /// Counts one time; refused, it says how long to wait for the next.
+    pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
+        if self.per_minute == 0 {
+            return Ok(());
+        }
+        let mut slots = self.used_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.hasher.hash_one(Block::from(address)) as usize % slots.len();
+        let cost = MINUTE / u64::from(self.per_minute);
+        let now = now.as_millis();
+        let after = slots[at].max(now) + cost;
+        if after > now + MINUTE {
+            return Err(Duration::from_millis(after - now - MINUTE));
+        }
+        slots[at] = after;
+        Ok(())
+    }
+}
+
+/// Lets through one of many alike messages, once per interval.
+#[derive(Debug)]
+pub(super) struct Seldom {
+    /// Milliseconds.
+    next: AtomicU64,
+    held_back: AtomicU64,
+}
+
+impl Seldom {
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    pub(super) const fn new() -> Self {
+        Self { next: AtomicU64::new(0), held_back: AtomicU64::new(0) }
+    }
+
+    /// `Some(how many were held back since the last one)` if it is time for a message.
+    pub(super) fn due(&self, now: Instant) -> Option<u64> {
+        let next = self.next.load(Ordering::Relaxed);
+        let after = (now + Self::INTERVAL).as_millis();
+        let due = now.as_millis() >= next
+            && self.next.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if due {
+            return Some(self.held_back.swap(0, Ordering::Relaxed));
+        }
+        self.held_back.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn ms(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    #[test]
+    fn places_are_bounded_in_total_and_per_block_and_come_back() {
+        let places = Arc::new(Places::new(3, 2, RandomState::new()));
+        let first = places.take(ip("2001:db8::1")).unwrap();
+        let second = places.take(ip("2001:db8::ffff:2")).unwrap();
+        assert!(places.take(ip("2001:db8::3")).is_none(), "the same /64");
+        let third = places.take(ip("::ffff:192.0.2.1")).unwrap();
+        assert!(places.take(ip("192.0.2.2")).is_none(), "the total");
+        drop(first);
+        let fourth = places.take(ip("192.0.2.1")).unwrap();
+        assert_eq!(places.taken(), 3);
+        drop((second, third, fourth));
+        assert_eq!(places.taken(), 0);
+        assert!(places.taken.lock().unwrap().by_block.is_empty());
+    }
+
+    #[test]
+    fn a_rate_is_a_burst_and_then_one_by_one() {
+        let rate = Rate::new(3, RandomState::new());
+        let here = ip("192.0.2.1");
+        for _ in 0..3 {
+            assert_eq!(rate.take(here, ms(0)), Ok(()));
+        }
+        assert_eq!(rate.take(here, ms(0)), Err(Duration::from_secs(20)));
+        assert_eq!(rate.take(here, ms(19_999)), Err(Duration::from_millis(1)));
+        assert_eq!(rate.take(here, ms(20_000)), Ok(()));
+        assert!(rate.take(here, ms(20_000)).is_err());
+        assert!((0..100).all(|_| Rate::new(0, RandomState::new()).take(here, ms(0)).is_ok()));
+    }
+
+    #[test]
+    fn one_message_per_interval_says_how_many_it_stands_for() {
+        let seldom = Seldom::new();
+        let due: Vec<_> = [0, 1, 9_999, 10_000].map(|t| seldom.due(ms(t))).into();
+        assert_eq!(due, [Some(0), None, None, Some(2)]);
+    }
+}

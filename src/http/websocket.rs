@@ -1,0 +1,271 @@
+//! `/v1/ws`: the opening handshake (RFC 6455 section 4.2), and the life of one WebSocket.
+//!
+//! ```text
+//! frames ─► read ─► hub: one Mutex<Rooms> ─► outbox ─► write ─► frames
+//!             │                                          │
+//!             └─── a silence, or the outbox is closed ───┴──► close frame ─► end
+//! ```
+//!
+//! Reading goes on while writing waits, so a client that doesn't read fills its outbox and is closed for it.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Request, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::hub::Issuer;
+use super::origin::Caller;
+use super::outbox::{Next, Outbox};
+use super::reply::{self, Failure, Reply};
+use super::{Peer, Shared};
+use crate::ice::Host;
+use crate::signal::{ConnectionId, SUBPROTOCOL, close};
+
+/// Bytes that a WebSocket reads and writes at a time.
+const BUFFER: usize = 4096;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Checks the opening handshake, and goes on with the WebSocket once the answer is sent.
+pub(super) fn answer(peer: &Arc<Peer>, mut request: Request<Incoming>) -> Result<Reply, Failure> {
+    let accept = check(peer, &request)?;
+    let host = peer.shared.host(&request);
+    let upgrade = hyper::upgrade::on(&mut request);
+    let peer = peer.clone();
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => serve(&peer, upgraded, host.as_ref()).await,
+            Err(error) => log::debug!(peer:% = peer.address; "no WebSocket: {error}"),
+        }
+    });
+
+    let mut reply = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = reply.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(reply)
+}
+
+/// The value of Sec-WebSocket-Accept.
+fn check(peer: &Peer, request: &Request<Incoming>) -> Result<HeaderValue, Failure> {
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        return Err(Failure::method_not_allowed("GET"));
+    }
+    let asked = lists(headers, header::CONNECTION, "upgrade") && lists(headers, header::UPGRADE, "websocket");
+    let version = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|v| v == "13");
+    if !asked || !version || request.version() != Version::HTTP_11 {
+        return Err(Failure::upgrade_required());
+    }
+    if Caller::of(request, &peer.shared.services.ice.origins) == Caller::Stranger {
+        let message = "Pages of this origin may not open a WebSocket; ice.origins lists those that may";
+        return Err(Failure::forbidden(message));
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
+    if STANDARD.decode(key).map_or(0, |key| key.len()) != 16 {
+        return Err(Failure::bad_request("Sec-WebSocket-Key is not 16 bytes in base64"));
+    }
+    if !lists(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        let message = "Offer the subprotocol: new WebSocket(url, \"ternd.v1\")";
+        return Err(Failure::bad_request(message));
+    }
+    if peer.shared.is_stopping() {
+        return Err(Failure::unavailable("The server is about to stop"));
+    }
+    HeaderValue::try_from(derive_accept_key(key)).map_err(|_| Failure::bad_request("Sec-WebSocket-Key"))
+}
+
+/// Does a header with a list of words have this one?
+fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
+}
+
+/// Why reading ended.
+enum End {
+    /// The client is gone, or said goodbye.
+    Gone,
+    /// It said more than it may.
+    TooLarge,
+    /// It does not speak WebSocket: close code and reason.
+    Broken(u16, &'static str),
+}
+
+/// What both directions of one WebSocket know.
+struct Link<'a> {
+    shared: &'a Shared,
+    id: ConnectionId,
+    outbox: &'a Outbox,
+    host: Option<&'a Host>,
+    /// When the client was heard last: milliseconds of the monotonic clock.
+    heard: AtomicU64,
+}
+
+async fn serve(peer: &Peer, upgraded: Upgraded, host: Option<&Host>) {
+    let shared = &*peer.shared;
+    let rooms = &shared.services.rooms;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
+        .max_message_size(Some(rooms.max_bytes))
+        .max_frame_size(Some(rooms.max_bytes))
+        // Pongs wait here, too: who pings and never reads must not make the server keep them all. What the rooms
+        // send is written one by one, and is hardly longer than the longest message of a client.
+        .max_write_buffer_size(shared.settings.queue_bytes.saturating_add(2 * rooms.max_bytes + 4 * BUFFER));
+    let socket = Socket::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+
+    shared.counters.websockets.add();
+    let (id, outbox) = shared.hub.connected(shared, peer.address.ip());
+    let link = Link { shared, id, outbox: &outbox, host, heard: AtomicU64::new(0) };
+    link.hear();
+    log::debug!(connection = id.0, peer:% = peer.address; "WebSocket opened");
+    link.live(socket).await;
+    shared.hub.disconnected(shared, id);
+    log::debug!(connection = id.0; "WebSocket closed");
+}
+
+impl Link<'_> {
+    async fn live(&self, socket: Socket) {
+        let linger = self.shared.settings.linger;
+        let (sink, stream) = socket.split();
+        let mut read = pin!(self.read(stream));
+        let mut write = pin!(self.write(sink));
+        tokio::select! {
+            (stream, end) = &mut read => {
+                let (code, reason) = match end {
+                    End::Gone => return,
+                    End::TooLarge => {
+                        self.shared.hub.act(self.shared, |rooms, now| rooms.too_large(now, self.id));
+                        (close::TOO_BIG, "message too big")
+                    }
+                    End::Broken(code, reason) => (code, reason),
+                };
+                // Unless the rooms have closed it already.
+                self.outbox.close(code, reason);
+                self.shared.hub.disconnected(self.shared, self.id);
+                let Ok(sink) = timeout(linger, write).await else { return };
+                if let Ok(socket) = sink.reunite(stream) {
+                    let _ = timeout(linger, drain(socket.into_inner())).await;
+                }
+            }
+            _ = &mut write => {
+                self.shared.hub.disconnected(self.shared, self.id);
+                let _ = timeout(linger, read).await;
+            }
+            () = self.silence() => {
+                self.shared.counters.silent_websockets.add();
+                log::debug!(connection = self.id.0; "silent for too long");
+            }
+            () = self.overdue(linger) => {}
+        }
+    }
+
+    fn hear(&self) {
+        self.heard.store(self.shared.services.clock.now().instant.as_millis(), Ordering::Relaxed);
+    }
+
+    async fn read(&self, mut stream: SplitStream<Socket>) -> (SplitStream<Socket>, End) {
+        let Self { shared, id, host, .. } = *self;
+        loop {
+            let message = stream.next().await;
+            self.hear();
+            let end = match message {
+                Some(Ok(Message::Text(text))) => {
+                    let mut issuer = Issuer { shared, host };
+                    shared.hub.act(shared, |rooms, now| rooms.received(now, id, text.as_str(), &mut issuer));
+                    // The receivers' writers come first: a burst of one must not look like slowness of another.
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Some(Ok(Message::Binary(_))) => {
+                    shared.hub.act(shared, |rooms, now| rooms.received_binary(now, id));
+                    continue;
+                }
+                // The library answers pings and closes; it goes on to send that when it is read further.
+                Some(Ok(_)) => continue,
+                None => End::Gone,
+                Some(Err(Error::Capacity(_))) => End::TooLarge,
+                Some(Err(Error::Utf8(_))) => End::Broken(1007, "text that is not UTF-8"),
+                Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => End::Gone,
+                Some(Err(Error::Protocol(_))) => End::Broken(1002, "not speaking RFC 6455"),
+                Some(Err(_)) => End::Gone,
+            };
+            return (stream, end);
+        }
+    }
+
+    /// Writes what is in the outbox, and pings in between, until the close frame is out or the client is gone.
+    async fn write(&self, mut sink: SplitSink<Socket, Message>) -> SplitSink<Socket, Message> {
+        let mut pings = interval(self.shared.services.rooms.ping.max(Duration::from_millis(1)));
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pings.reset();
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = self.outbox.next() => next,
+                _ = pings.tick() => {
+                    if sink.send(Message::Ping(Bytes::new())).await.is_err() {
+                        return sink;
+                    }
+                    continue;
+                }
+            };
+            let (message, last) = match next {
+                Next::Message(text) => (Message::text(&*text), false),
+                Next::Close(code, reason) => {
+                    let frame = CloseFrame { code: code.into(), reason: reason.into() };
+                    (Message::Close(Some(frame)), true)
+                }
+            };
+            if sink.send(message).await.is_err() || last {
+                return sink;
+            }
+        }
+    }
+
+    /// Ends when nothing came for too long.
+    async fn silence(&self) {
+        let limit = self.shared.services.rooms.timeout;
+        loop {
+            let now = self.shared.services.clock.now().instant.as_millis();
+            let silent = Duration::from_millis(now.saturating_sub(self.heard.load(Ordering::Relaxed)));
+            if silent >= limit {
+                return;
+            }
+            sleep(limit - silent + Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Ends when the outbox was closed a while ago and still is not written out.
+    async fn overdue(&self, linger: Duration) {
+        self.outbox.closed().await;
+        sleep(linger).await;
+    }
+}
+
+/// Reads on and throws away, so that the close frame is not lost to a reset: a client that is in the middle of
+/// sending reads it afterwards.
+async fn drain(mut socket: TokioIo<Upgraded>) {
+    let _ = socket.shutdown().await;
+    let mut waste = vec![0; BUFFER];
+    while socket.read(&mut waste).await.is_ok_and(|n| n > 0) {}
+}

@@ -1,0 +1,93 @@
+//! How many streams there may be: in total, and from one address. Shared by all shards.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::turn::network_of;
+
+/// Bounds on streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Open streams in total.
+    pub total: usize,
+    /// Open streams of one client address (IPv6: its /64).
+    pub per_address: usize,
+}
+
+/// Counts streams.
+#[derive(Debug)]
+pub struct Admission {
+    limits: StreamLimits,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: usize,
+    networks: HashMap<IpAddr, usize>,
+}
+
+impl Admission {
+    /// Nothing open yet.
+    pub fn new(limits: StreamLimits) -> Arc<Self> {
+        Arc::new(Self { limits, open: Mutex::default() })
+    }
+
+    /// A place for one stream, given back when the ticket is dropped; `None` if there is none.
+    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Option<StreamTicket> {
+        let network = network_of(client);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_network = open.networks.get(&network).copied().unwrap_or(0);
+        if open.total >= self.limits.total || of_network >= self.limits.per_address {
+            return None;
+        }
+        open.total += 1;
+        open.networks.insert(network, of_network + 1);
+        Some(StreamTicket { admission: self.clone(), network })
+    }
+
+    /// Open streams.
+    pub fn open(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).total
+    }
+}
+
+/// A place that is taken.
+#[derive(Debug)]
+pub struct StreamTicket {
+    admission: Arc<Admission>,
+    network: IpAddr,
+}
+
+impl Drop for StreamTicket {
+    fn drop(&mut self) {
+        let mut open = self.admission.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.total -= 1;
+        if let Some(n) = open.networks.get_mut(&self.network) {
+            *n -= 1;
+            if *n == 0 {
+                open.networks.remove(&self.network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_back() {
+        let admission = Admission::new(StreamLimits { total: 3, per_address: 2 });
+        let ip = |text: &str| text.parse().unwrap();
+        let first = admission.admit(ip("192.0.2.1")).unwrap();
+        let _second = admission.admit(ip("192.0.2.1")).unwrap();
+        assert!(admission.admit(ip("192.0.2.1")).is_none(), "two of one address");
+        let _third = admission.admit(ip("2001:db8::1")).unwrap();
+        assert!(admission.admit(ip("2001:db8:1::1")).is_none(), "three in all");
+        drop(first);
+        assert_eq!(admission.open(), 2);
+        assert!(admission.admit(ip("2001:db8::2")).is_some());
+    }
+}

@@ -1,0 +1,56 @@
+//! What the sockets of a shard have done since its start; see [`crate::turn::Counters`] for the relay itself.
+
+use crate::turn;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts of all shards since the start.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Counts of the relay.
+            pub turn: turn::Counters,
+            /// Allocations at this moment.
+            pub allocations: u64,
+            /// Streams at this moment.
+            pub streams: u64,
+        }
+
+        impl Counters {
+            pub(super) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+                self.turn.add(&other.turn);
+                self.allocations += other.allocations;
+                self.streams += other.streams;
+            }
+
+            /// Every count of the sockets with its name, for metrics and logs.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Receives that failed (most often ICMP errors about earlier answers), and datagrams from port 0.
+    receive_errors,
+    /// Datagrams not sent: a socket's buffer was full, or the system refused.
+    send_dropped,
+    /// Frames not queued for a client's stream, or dropped from its queue: it reads too slowly.
+    stream_dropped,
+    /// Streams accepted or taken over.
+    streams_accepted,
+    /// Streams refused: `limits.connections` or `limits.connections-per-address` was reached.
+    streams_refused,
+    /// Streams closed because they said nothing, or nothing that leads to an allocation, for too long.
+    streams_timed_out,
+    /// Streams closed because what came was neither STUN nor ChannelData, or not TLS.
+    streams_garbage,
+    /// Streams closed because more answers waited than the queue holds.
+    streams_stuck,
+    /// Times that accepting a stream failed; it is tried again.
+    accept_errors,
+    /// HTTP requests on a TURN port, answered with a page that explains it.
+    http_requests,
+}

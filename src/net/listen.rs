@@ -1,0 +1,128 @@
+//! Binding what clients talk to.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::udp::{self, Wish};
+use crate::turn::Transport;
+
+/// A listener that could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("can't listen on {addr} ({}): {}", .transport.name(), explain(.source))]
+pub struct ListenError {
+    /// The address.
+    pub addr: SocketAddr,
+    /// The protocol.
+    pub transport: Transport,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// The system's word for it, and the way out.
+fn explain(error: &io::Error) -> String {
+    let way_out = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program uses this port: stop it, or choose another in [listen]",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need a right: run under systemd, or give CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has this address",
+        _ => return error.to_string(),
+    };
+    format!("{error}; {way_out}")
+}
+
+/// `[::]` is listened on by default, and a machine without IPv6 is no reason not to start.
+pub(super) fn is_possible(addr: SocketAddr) -> bool {
+    let possible = addr.ip() != Ipv6Addr::UNSPECIFIED || has_ipv6();
+    if !possible {
+        log::warn!("this machine has no IPv6: not listening on {addr}");
+    }
+    possible
+}
+
+fn has_ipv6() -> bool {
+    let opened = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP));
+    !opened.is_err_and(|error| error.raw_os_error() == Some(libc::EAFNOSUPPORT))
+}
+
+/// Says so once if the system made the buffers of a socket smaller than was asked for.
+pub(super) fn check_buffers(socket: &UdpSocket, wanted: usize) {
+    let socket = SockRef::from(socket);
+    // Linux doubles what was asked for, and tells the double.
+    let (received, sent) = (socket.recv_buffer_size(), socket.send_buffer_size());
+    for (have, key) in [(received, "net.core.rmem_max"), (sent, "net.core.wmem_max")] {
+        if let Ok(have) = have.map(|double| double / 2)
+            && have < wanted
+        {
+            log::warn!(
+                "socket buffers are {have} bytes instead of {wanted}, so bursts may be lost: `sysctl -w {key}={wanted}`"
+            );
+        }
+    }
+}
+
+/// A UDP socket for clients. Several may be bound to one address: each shard has its own.
+pub(super) fn udp(addr: SocketAddr, buffer: usize) -> Result<UdpSocket, ListenError> {
+    let bind = || {
+        let socket = open(addr, Type::DGRAM, Protocol::UDP)?;
+        // A larger buffer rides out a burst; the system may cap it.
+        let _ = socket.set_recv_buffer_size(buffer);
+        let _ = socket.set_send_buffer_size(buffer);
+        for wish in [Wish::PacketInfo, Wish::Gro, Wish::DontFragment(false)] {
+            let needed = wish == Wish::PacketInfo;
+            udp::ask(socket.as_fd(), addr.is_ipv6(), wish)
+                .or_else(|e| if needed { Err(e) } else { Ok(()) })?;
+        }
+        socket.bind(&addr.into())?;
+        Ok(socket.into())
+    };
+    bind().map_err(|source| ListenError { addr, transport: Transport::Udp, source })
+}
+
+/// A TCP listener. Several may be bound to one address.
+pub(super) fn tcp(addr: SocketAddr) -> Result<TcpListener, ListenError> {
+    let bind = || {
+        let socket = open(addr, Type::STREAM, Protocol::TCP)?;
+        socket.bind(&addr.into())?;
+        socket.listen(1_024)?;
+        Ok(socket.into())
+    };
+    bind().map_err(|source| ListenError { addr, transport: Transport::Tcp, source })
+}
+
+fn open(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind.nonblocking(), Some(protocol))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
+    Ok(socket)
+}
+
+/// SO_REUSEPORT lets any program of the same user bind the same address. So that two servers don't share a port
+/// unnoticed, each address is first bound once without it.
+pub(super) fn probe(addr: SocketAddr, transport: Transport) -> Result<(), ListenError> {
+    let bind = || {
+        let (kind, protocol) = match transport {
+            Transport::Udp => (Type::DGRAM, Protocol::UDP),
+            _ => (Type::STREAM, Protocol::TCP),
+        };
+        let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        if kind == Type::STREAM {
+            // Connections of a server that has just ended are no reason to refuse.
+            socket.set_reuse_address(true)?;
+        }
+        socket.bind(&addr.into())?;
+        if kind == Type::STREAM { socket.listen(1) } else { Ok(()) }
+    };
+    bind().map_err(|source| ListenError { addr, transport, source })
+}

@@ -1,0 +1,210 @@
+//! The relay sockets of a shard: one for each relayed transport address.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::udp::{self, Wish};
+use crate::stun::Family;
+use crate::time::Instant;
+use crate::turn::{BindError, PortChoice, RelayAddress, RelayId, RelayTransport, Shared};
+
+/// Ports that somebody else may have, tried before the range is called full: a millisecond of system calls.
+const TRIES: u32 = 256;
+
+/// Binds relay sockets and finds them by their id.
+pub(super) struct Relays {
+    addresses: Vec<RelayAddress>,
+    ports: RangeInclusive<u16>,
+    shared: Arc<Shared>,
+    /// Index: the id.
+    sockets: Vec<Option<Relay>>,
+}
+
+pub(super) struct Relay {
+    socket: UdpSocket,
+    pub v6: bool,
+}
+
+impl Relay {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Relays {
+    pub(super) fn new(addresses: Vec<RelayAddress>, ports: RangeInclusive<u16>, shared: Arc<Shared>) -> Self {
+        Self { addresses, ports, shared, sockets: Vec::new() }
+    }
+
+    pub(super) fn get(&self, id: RelayId) -> Option<&Relay> {
+        self.sockets.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn close(&mut self, id: RelayId) -> Option<Relay> {
+        self.sockets.get_mut(id.0 as usize)?.take()
+    }
+
+    /// Binds a UDP socket under this id.
+    pub(super) fn bind(
+        &mut self,
+        id: RelayId,
+        family: Family,
+        choice: PortChoice,
+        now: Instant,
+    ) -> Result<SocketAddr, BindError> {
+        let (socket, local) = self.find(RelayTransport::Udp, family, choice, now, bind_udp)?;
+        let index = id.0 as usize;
+        if self.sockets.len() <= index {
+            self.sockets.resize_with(index + 1, || None);
+        }
+        self.sockets[index] = Some(Relay { socket, v6: local.is_ipv6() });
+        Ok(local)
+    }
+
+    /// Looks for a free address: a random start, then one port after the other. Ports of live allocations are passed
+    /// over without a system call, so a crowded range costs little.
+    pub(super) fn find<T>(
+        &self,
+        transport: RelayTransport,
+        family: Family,
+        choice: PortChoice,
+        now: Instant,
+        bind: impl Fn(SocketAddr) -> io::Result<T>,
+    ) -> Result<(T, SocketAddr), BindError> {
+        if let PortChoice::Exactly(local) = choice {
+            return bind(local).map(|socket| (socket, local)).map_err(|_| BindError::NoPort);
+        }
+        let of_family = || self.addresses.iter().filter(|a| Family::of(&a.local) == family);
+        if of_family().next().is_none() {
+            return Err(BindError::FamilyNotSupported);
+        }
+        // From the system each time: nobody learns the next port from those before.
+        let random = getrandom::u64().map_err(|_| BindError::NoPort)?;
+        let (first, last) = (u32::from(*self.ports.start()), u32::from(*self.ports.end()));
+        let count = last - first + 1;
+        let start = (random >> 32) as u32 % count;
+        let is_free =
+            |local| !self.shared.is_relay_port(transport, local) && !self.shared.is_reserved(local, now);
+
+        let mut tries = 0;
+        // Several addresses share the load.
+        let addresses = of_family().count();
+        let skipped = random as u32 as usize % addresses;
+        for ip in of_family().cycle().skip(skipped).take(addresses).map(|a| a.local) {
+            for n in 0..count {
+                let port = (first + (start + n) % count) as u16;
+                let local = SocketAddr::new(ip, port);
+                if choice != PortChoice::Any && port % 2 == 1 || !is_free(local) {
+                    continue;
+                }
+                let next = SocketAddr::new(ip, port | 1);
+                if choice == PortChoice::EvenPair && (u32::from(next.port()) > last || !is_free(next)) {
+                    continue;
+                }
+                if tries == TRIES {
+                    return Err(BindError::NoPort);
+                }
+                tries += 1;
+                let Ok(socket) = bind(local) else { continue };
+                if choice != PortChoice::EvenPair || bind(next).is_ok() {
+                    return Ok((socket, local));
+                }
+            }
+        }
+        Err(BindError::NoPort)
+    }
+}
+
+fn bind_udp(local: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if local.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&local.into())?;
+    let fd = socket.as_fd();
+    // Each of these is a help, none a need.
+    for wish in [Wish::Gro, Wish::Errors, Wish::DontFragment(false)] {
+        let _ = udp::ask(fd, local.is_ipv6(), wish);
+    }
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::collections::HashSet;
+    use std::io::ErrorKind::AddrInUse;
+
+    use crate::turn::Settings;
+
+    fn relays(ports: RangeInclusive<u16>) -> Relays {
+        let relay = |text: &str| {
+            let ip = text.parse().unwrap();
+            RelayAddress { local: ip, announced: ip }
+        };
+        let addresses = vec![relay("127.0.0.1"), relay("127.0.0.2")];
+        let settings = Settings { relay_addresses: addresses.clone(), ..Settings::default() };
+        Relays::new(addresses, ports, Shared::new(&settings, 1))
+    }
+
+    fn find(
+        relays: &Relays,
+        choice: PortChoice,
+        taken: impl Fn(SocketAddr) -> bool,
+    ) -> Result<SocketAddr, BindError> {
+        let bind = |local| if taken(local) { Err(AddrInUse.into()) } else { Ok(()) };
+        relays
+            .find(RelayTransport::Udp, Family::V4, choice, Instant::default(), bind)
+            .map(|((), local)| local)
+    }
+
+    #[test]
+    fn a_range_nine_tenths_full_has_a_place_for_everybody() {
+        let relays = relays(49_152..=65_535);
+        let mut ports = HashSet::new();
+        for _ in 0..500 {
+            let local = find(&relays, PortChoice::Any, |local| local.port() % 10 != 0).unwrap();
+            assert!(relays.ports.contains(&local.port()));
+            ports.insert(local);
+        }
+        assert!(ports.len() > 300, "spread over the range: {} different ones", ports.len());
+        assert!(ports.iter().any(|a| a.ip() != ports.iter().next().unwrap().ip()), "and the addresses");
+    }
+
+    #[test]
+    fn a_full_range_is_given_up_soon() {
+        let tried = RefCell::new(Vec::new());
+        let all_taken = |local| {
+            tried.borrow_mut().push(local);
+            true
+        };
+        assert_eq!(find(&relays(49_152..=65_535), PortChoice::Any, all_taken), Err(BindError::NoPort));
+        assert_eq!(tried.borrow().len(), TRIES as usize);
+        tried.borrow_mut().clear();
+        assert_eq!(find(&relays(50_000..=50_003), PortChoice::Any, all_taken), Err(BindError::NoPort));
+        let distinct: HashSet<_> = tried.borrow().iter().copied().collect();
+        assert_eq!((tried.borrow().len(), distinct.len()), (8, 8), "both addresses, each port once");
+    }
+
+    #[test]
+    fn pairs_begin_at_an_even_port_and_lie_in_the_range() {
+        for _ in 0..50 {
+            let even = find(&relays(50_001..=50_004), PortChoice::Even, |_| false).unwrap().port();
+            assert!([50_002, 50_004].contains(&even));
+            let pair = find(&relays(50_001..=50_004), PortChoice::EvenPair, |_| false).unwrap().port();
+            assert_eq!(pair, 50_002);
+        }
+        let odd_taken = |local: SocketAddr| local.port() % 2 == 1;
+        assert_eq!(find(&relays(50_000..=50_009), PortChoice::EvenPair, odd_taken), Err(BindError::NoPort));
+        let other_family =
+            relays(1..=2)
+                .find(RelayTransport::Udp, Family::V6, PortChoice::Any, Instant::default(), |_| Ok(()));
+        assert_eq!(other_family.map(|_| ()), Err(BindError::FamilyNotSupported));
+    }
+}

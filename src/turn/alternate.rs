@@ -1,0 +1,29 @@
+//! ALTERNATE-SERVER (RFC 8489 section 10): whoever can't be served here is told where else to try.
+
+use std::net::SocketAddr;
+
+use super::rejection::Rejection;
+use super::request::Request;
+use super::{Server, Transport};
+use crate::stun::Family;
+
+impl Server {
+    /// The refusal that sends a client elsewhere, because of `why`; `None` if there is nowhere to send it.
+    ///
+    /// A client stays with its transport and its address family. What is configured are ports without TLS, so
+    /// whoever came over TLS would knock in vain.
+    pub(super) fn try_alternate(&self, request: &Request<'_>, why: &'static str) -> Option<Rejection> {
+        let flow = &request.flow;
+        if flow.transport == Transport::Tls {
+            return None;
+        }
+        let family = flow.client.family();
+        let alternates = &self.settings.alternate_servers;
+        let fitting: Vec<SocketAddr> =
+            alternates.iter().filter(|a| Family::of(&a.ip()) == family).copied().collect();
+        // The client's own random number spreads clients over the servers; the same request again gets the same one.
+        let [.., last] = request.message.transaction_id().0;
+        let to = *fitting.get(usize::from(last) % fitting.len().max(1))?;
+        Some(Rejection::TryAlternate { to, why })
+    }
+}

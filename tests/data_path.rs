@@ -1,0 +1,182 @@
+//! What the threads of the relay allocate for relayed data: nothing, over UDP and over TCP, both ways.
+//!
+//! A relay runs on loopback. The allocator counts the calls of all threads but the test's own, which is the client
+//! and the peer. After a warm-up, in which buffers find their size, thousands of packets must not add one call.
+#![cfg(feature = "daemon")]
+#![allow(clippy::unwrap_used)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ternd::auth::{self, Algorithm, Authenticator, Key, StaticUser};
+use ternd::net::clock::Clock;
+use ternd::net::{Admission, Relay, Settings, StreamLimits};
+use ternd::stun::{
+    Attribute, AttributeType as T, Builder, ChannelData, ChannelNumber, Class, Frame, Message, Method,
+    TransactionId, frame,
+};
+use ternd::turn::{self, RelayAddress};
+
+/// The system's allocator, counting what other threads than the test do.
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static EXEMPT: Cell<bool> = const { Cell::new(false) };
+}
+
+#[expect(unsafe_code, reason = "a global allocator has no safe form; this one only counts")]
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // A thread that is being torn down counts no more.
+        if EXEMPT.try_with(|exempt| !exempt.get()).unwrap_or(false) {
+            CALLS.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+/// A client's line to the server.
+enum Line {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+impl Line {
+    fn send(&mut self, message: &[u8]) {
+        match self {
+            Self::Udp(socket) => drop(socket.send(message).unwrap()),
+            Self::Tcp(stream) => stream.write_all(message).unwrap(),
+        }
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        let mut bytes = vec![0; 4];
+        match self {
+            Self::Udp(socket) => {
+                bytes.resize(2_000, 0);
+                let len = socket.recv(&mut bytes).unwrap();
+                bytes.truncate(len);
+            }
+            Self::Tcp(stream) => {
+                let mut have = 0;
+                while let Frame::Incomplete { needed } = frame(&bytes[..have]).unwrap() {
+                    bytes.resize(needed, 0);
+                    stream.read_exact(&mut bytes[have..]).unwrap();
+                    have = needed;
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Signs and sends a request; the answer must be a success.
+    fn ask(&mut self, step: u8, method: Method, nonce: &[u8], build: impl Fn(Builder) -> Builder) -> Vec<u8> {
+        let key = Key::derive(Algorithm::Md5, b"alice", "ternd", "her password");
+        let request = build(Builder::new(Class::Request, method, TransactionId([step; 12])))
+            .raw(T::USERNAME, b"alice")
+            .raw(T::REALM, b"ternd")
+            .raw(T::NONCE, nonce);
+        self.send(&request.message_integrity(key.as_bytes()).finish());
+        let answer = self.receive();
+        assert_eq!(Message::parse(&answer).unwrap().class(), Class::Success);
+        answer
+    }
+
+    /// An allocation with a channel to `peer`; its relayed address.
+    fn allocate(&mut self, peer: SocketAddr) -> SocketAddr {
+        let udp = |b: Builder| b.raw(T::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+        self.send(&udp(Builder::new(Class::Request, Method::ALLOCATE, TransactionId([0; 12]))).finish());
+        let challenge = self.receive();
+        let nonce = Message::parse(&challenge).unwrap().find(T::NONCE).unwrap().value;
+        let answer = self.ask(1, Method::ALLOCATE, nonce, udp);
+        self.ask(2, Method::CHANNEL_BIND, nonce, |b| {
+            b.raw(T::CHANNEL_NUMBER, &[0x40, 0, 0, 0]).xor_address(T::XOR_PEER_ADDRESS, peer)
+        });
+        let message = Message::parse(&answer).unwrap();
+        match message.find(T::XOR_RELAYED_ADDRESS).unwrap().decode(message.transaction_id()) {
+            Ok(Attribute::XorRelayedAddress(relayed)) => relayed,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn start() -> Relay {
+    let ip: IpAddr = "127.0.0.1".parse().unwrap();
+    let turn = turn::Settings {
+        relay_addresses: vec![RelayAddress { local: ip, announced: ip }],
+        allow_peers: vec!["127.0.0.0/8".parse().unwrap()],
+        ..turn::Settings::default()
+    };
+    let users = vec![StaticUser { name: "alice".into(), password: "her password".to_owned().into() }];
+    let auth = Authenticator::new(auth::Settings { users, ..auth::Settings::default() }, [1; 32]);
+    let settings =
+        Settings { udp: vec![(ip, 0).into()], tcp: vec![(ip, 0).into()], shards: 1, ..Settings::default() };
+    let admission = Admission::new(StreamLimits { total: 9, per_address: 9 });
+    Relay::start(&settings, Arc::new(turn), Arc::new(auth), admission, Clock::start()).unwrap()
+}
+
+#[test]
+fn relayed_data_allocates_nothing() {
+    EXEMPT.set(true);
+    let relay = start();
+    let [udp, tcp] = [0, 1].map(|n| relay.listeners()[n].1);
+    let patience = Some(Duration::from_secs(5));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(udp).unwrap();
+    socket.set_read_timeout(patience).unwrap();
+    let stream = TcpStream::connect(tcp).unwrap();
+    stream.set_read_timeout(patience).unwrap();
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(patience).unwrap();
+
+    for (name, mut line) in [("udp", Line::Udp(socket)), ("tcp", Line::Tcp(stream))] {
+        let relayed = line.allocate(peer.local_addr().unwrap());
+        let mut buf = vec![0; 2_000];
+        let mut bursts = |count: usize| {
+            for n in 0..count {
+                // Runs of equal ones, and others; on the stream 24 KB at a time.
+                let len = if n % 3 == 0 { 160 } else { 1_200 };
+                let data = vec![n as u8; len];
+                let header = ChannelData::header(ChannelNumber(0x4000), len);
+                let message = [&header[..], &data].concat();
+                match &mut line {
+                    Line::Udp(_) => (0..20).for_each(|_| line.send(&message)),
+                    Line::Tcp(stream) => stream.write_all(&message.repeat(20)).unwrap(),
+                }
+                (0..20).for_each(|_| assert_eq!(peer.recv(&mut buf).unwrap(), len));
+                (0..20).for_each(|_| assert_eq!(peer.send_to(&data, relayed).unwrap(), len));
+                (0..20).for_each(|_| assert_eq!(line.receive(), message));
+            }
+        };
+        bursts(50);
+        let before = CALLS.load(Ordering::Relaxed);
+        bursts(200);
+        let calls = CALLS.load(Ordering::Relaxed) - before;
+        assert_eq!(calls, 0, "{name}: calls of the allocator for 8,000 packets");
+    }
+
+    // The count is not blind: a new stream and its answer need memory.
+    let before = CALLS.load(Ordering::Relaxed);
+    let mut other = TcpStream::connect(tcp).unwrap();
+    other.write_all(&Builder::new(Class::Request, Method::BINDING, TransactionId([9; 12])).finish()).unwrap();
+    other.read_exact(&mut [0; 20]).unwrap();
+    assert!(CALLS.load(Ordering::Relaxed) > before, "the allocator counts the shard's calls");
+    relay.stop();
+}
