@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use ternd::stun::{AttributeType as T, Builder, Class, Message, Method};
-use ternd::turn::{ConnectionId, Output, PeerPolicy, Transport, Verdict};
-use world::{Answer, Client, World, addr};
+use ternd::turn::{ConnectionId, Limits, Output, PeerPolicy, Settings, Transport, Verdict};
+use world::{Answer, Client, World, addr, auth_settings, settings};
 
 fuzz_target!(|input: &[u8]| {
     let mut session = Session::new();
@@ -35,7 +35,14 @@ struct Session {
 
 impl Session {
     fn new() -> Self {
-        let mut world = World::new();
+        // With all that is off by default.
+        let settings = Settings {
+            rfc5766_channels: true,
+            alternate_servers: vec![addr("203.0.113.5:3478")],
+            limits: Limits { allocations: 2, ..Limits::default() },
+            ..settings()
+        };
+        let mut world = World::with(settings, auth_settings());
         let mut clients = [
             Client::alice("192.0.2.7:4000"),
             Client::bob("[2001:db8:7::1]:4000"),
@@ -143,7 +150,10 @@ impl Session {
             assert!(self.waiting[who] > 0, "an answer without a question");
             self.waiting[who] -= 1;
             let code = answer.code();
-            assert!(matches!(code, 0 | 400 | 401 | 403 | 420 | 437..=443 | 446 | 447 | 486 | 508), "{code}");
+            assert!(
+                matches!(code, 0 | 300 | 400 | 401 | 403 | 420 | 437..=443 | 446 | 447 | 486 | 508),
+                "{code}"
+            );
             if let Some(ternd::stun::Attribute::Nonce(nonce)) = answer.get(T::NONCE) {
                 self.clients[who].nonce = nonce.to_vec();
             }

@@ -202,7 +202,7 @@ impl Reference {
         ask: &Ask,
         connection: Option<usize>,
     ) -> Result<Vec<Out>, Refusal> {
-        let (now, alone) = (self.now, self.streams[ask.path] && self.at(ask.path).is_none());
+        let (now, alone) = (self.now, self.transports[ask.path].is_stream() && self.at(ask.path).is_none());
         let connection = connection.filter(|_| alone).ok_or(400u16)?;
         let a = self.of_connection(connection).ok_or(400u16)?;
         if a.user != user(ask) {
