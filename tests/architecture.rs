@@ -5,6 +5,8 @@
 //! mistake in a snippet that makes it.
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)] // a test binary has no outside
 
+mod coverage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::{fs, process};

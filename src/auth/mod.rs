@@ -105,6 +105,9 @@ pub enum Cause {
     /// No secret makes a password that fits: another secret, or a forged name.
     #[error("signed with none of the configured secrets")]
     NoSuchSecret,
+    /// REALM is that of another server.
+    #[error("signed for another realm")]
+    WrongRealm,
     /// Neither a static user nor a name with a time stamp.
     #[error("unknown user, and the name carries no time stamp")]
     UnknownUser,
@@ -164,9 +167,11 @@ pub struct Challenge<'a> {
 }
 
 /// The longest USERNAME that must be read (RFC 8489 section 14.3); what is longer never gets into a log either.
+//= 8489-14.3-1
 const MAX_USERNAME: usize = 763;
 
 /// PASSWORD-ALGORITHMS as offered: SHA-256 is preferred to MD5.
+//= 8489-18.5.1.1-1
 const OFFER: &[u8] = &[0, 2, 0, 0, 0, 1, 0, 0];
 
 /// Knows the secrets and users; issues and checks credentials and nonces. Immutable: a reload makes a new one.
@@ -189,6 +194,7 @@ impl Authenticator {
         // A time-limited name is not in any list that a USERHASH could be looked up in.
         let features = Features {
             algorithms: true,
+            //= 8489-9.2.4-5
             anonymity: settings.secrets.is_empty() && !settings.users.is_empty(),
         };
         let hash = |user: &StaticUser| userhash(user.name.as_bytes(), &settings.realm);
@@ -233,6 +239,7 @@ impl Authenticator {
 
     /// A fresh challenge for a client. With `offer` it names the algorithms this server knows; without, it is
     /// as short as it can be, that of an RFC 5389 server.
+    //= 8489-9.2.4-4
     pub fn challenge(&self, client: SocketAddr, now: Now, offer: bool) -> Challenge<'_> {
         Challenge {
             realm: &self.settings.realm,
@@ -303,6 +310,7 @@ impl Authenticator {
         Ok(owner.clone())
     }
 
+    //= 8489-9.2.4-14
     fn check_nonce(&self, signed: &Signed<'_>, client: SocketAddr, now: Now) -> Result<(), Denied> {
         if self.nonces.verify(signed.nonce, client, now.unix) { Ok(()) } else { Err(Denied::StaleNonce) }
     }
@@ -339,11 +347,15 @@ impl Authenticator {
         })
     }
 
+    //= 8489-9.2.4-10 8489-9.2.4-12
     fn identify(&self, signed: &Signed<'_>, request: &Message<'_>, now: Now) -> Result<Identity, Denied> {
+        let realm = &self.settings.realm;
+        if signed.realm != realm.as_bytes() {
+            return Err(signed.unauthorized(Cause::WrongRealm));
+        }
         if let Some(token) = self.token(request) {
             return self.identify_by_token(token, signed, request, now);
         }
-        let realm = &self.settings.realm;
         let derive = |name: &[u8], password: &str| Key::derive(signed.algorithm, name, realm, password);
 
         let users = &self.settings.users;
@@ -398,6 +410,7 @@ fn still_valid(expires: u64, now: Now) -> Result<(), Cause> {
 /// TURN does not allow it to be cut short, so it counts in full only (section 14.6).
 fn verify(request: &Message<'_>, key: &Key) -> bool {
     match request.find(AttributeType::MESSAGE_INTEGRITY_SHA256) {
+        //= 8489-14.6-1
         Some(a) => a.value.len() == INTEGRITY_SHA256_LEN && request.verify_integrity_sha256(key.as_bytes()),
         None => request.verify_integrity(key.as_bytes()),
     }
@@ -406,6 +419,7 @@ fn verify(request: &Message<'_>, key: &Key) -> bool {
 /// The attributes of a signed request.
 struct Signed<'a> {
     name: Name<'a>,
+    realm: &'a [u8],
     nonce: &'a [u8],
     algorithm: Algorithm,
 }
@@ -422,14 +436,17 @@ impl<'a> Signed<'a> {
         use AttributeType as T;
         let value = |kind| request.find(kind).map(|a| a.value);
         if value(T::MESSAGE_INTEGRITY).or(value(T::MESSAGE_INTEGRITY_SHA256)).is_none() {
+            //= 8489-9.2.4-1
             return Err(Denied::Challenge);
         }
         let hash = || value(T::USERHASH)?.try_into().ok().map(Name::Hash);
         let name = value(T::USERNAME).map(Name::Plain).or_else(hash);
-        let (Some(name), Some(_), Some(nonce)) = (name, value(T::REALM), value(T::NONCE)) else {
+        let (Some(name), Some(realm), Some(nonce)) = (name, value(T::REALM), value(T::NONCE)) else {
+            //= 8489-9.2.4-7
             return Err(Denied::Incomplete);
         };
-        Ok(Self { name, nonce, algorithm: algorithm(request, nonce).ok_or(Denied::WrongAlgorithms)? })
+        let algorithm = algorithm(request, nonce).ok_or(Denied::WrongAlgorithms)?;
+        Ok(Self { name, realm, nonce, algorithm })
     }
 
     fn unauthorized(&self, cause: Cause) -> Denied {
@@ -443,6 +460,7 @@ impl<'a> Signed<'a> {
 
 /// The algorithm a request chose. `None` if it does not repeat the offer that came with its nonce: somebody on
 /// the path may have changed either (RFC 8489 section 9.2.1).
+//= 8489-9.2.4-9
 fn algorithm(request: &Message<'_>, nonce: &[u8]) -> Option<Algorithm> {
     let chosen = request.find(AttributeType::PASSWORD_ALGORITHM);
     let offer = request.find(AttributeType::PASSWORD_ALGORITHMS);

@@ -23,6 +23,7 @@ use crate::stun::hmac_sha256;
 
 const TIME: usize = 3;
 const MAC: usize = 6;
+//= 8489-14.10-1
 const TEXT: usize = (TIME + MAC) / 3 * 4;
 /// The time wraps after 2^24 s, about 194 days.
 const WRAP: u64 = 1 << (8 * TIME);
@@ -96,6 +97,7 @@ impl NonceKey {
         Self { key: Zeroizing::new(key), lifetime: lifetime.as_secs().min(WRAP / 2) }
     }
 
+    //= 8489-9.2-1
     pub(super) fn issue(&self, client: SocketAddr, unix: u64, features: Option<Features>) -> Nonce {
         let mut raw = [0; TIME + MAC];
         raw[..TIME].copy_from_slice(&unix.to_be_bytes()[8 - TIME..]);
@@ -110,6 +112,7 @@ impl NonceKey {
         Nonce { bytes, len }
     }
 
+    //= 8489-16-1
     pub(super) fn verify(&self, nonce: &[u8], client: SocketAddr, unix: u64) -> bool {
         let features = features(nonce);
         let text = if features.is_some() { &nonce[COOKIE_TEXT..] } else { nonce };
@@ -124,6 +127,7 @@ impl NonceKey {
         genuine && age <= self.lifetime
     }
 
+    //= 8489-9.2.4-3 8656-5-2
     fn mac(&self, client: SocketAddr, unix: u64, features: Option<Features>) -> [u8; MAC] {
         let ip = match client.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),

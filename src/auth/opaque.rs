@@ -36,6 +36,7 @@ pub enum Forbidden {
 ///
 /// # Errors
 /// [`Forbidden`] tells where.
+//= 8489-14.3-2
 pub fn opaque_string(text: &str) -> Result<Cow<'_, str>, Forbidden> {
     let prepared = enforce(text)?;
     // Composing can make a character of another one that is not allowed: what clients send must be right by itself.

@@ -89,6 +89,7 @@ impl Default for Settings {
             secrets: Vec::new(),
             users: Vec::new(),
             oauth: None,
+            //= 8656-5-3
             nonce_lifetime: Duration::from_secs(3600),
             strict_expiry: false,
         }

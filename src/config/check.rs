@@ -67,6 +67,7 @@ fn host(config: &Config, report: &Report<'_>) {
     }
 }
 
+//= 5780-6-2
 fn listeners(config: &Config, report: &Report<'_>) {
     let listen = &config.listen;
     let streams = [("listen.tcp", &listen.tcp), ("listen.tls", &listen.tls), ("listen.http", &listen.http)];
@@ -166,6 +167,7 @@ fn relay(config: &Config, report: &Report<'_>) {
         let what = format!("only {} allocations at a time for each relay address", relay.ports.len());
         report.warn("relay.ports", what, "open a wider range, as in \"49152-65535\", in the firewall too");
     }
+    //= 8656-7.2-8
     if *relay.ports.start() < 1024 {
         let fix = "start at 1024 or higher";
         report.warn("relay.ports", "ports below 1024 belong to other services", fix);

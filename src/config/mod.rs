@@ -179,6 +179,7 @@ impl Default for Config {
             },
             tls: None,
             auth: auth::Settings::default(),
+            //= 8656-7.2-7
             relay: Relay { addresses: Vec::new(), external_ips: Vec::new(), ports: 49_152..=65_535 },
             turn: turn::Settings::default(),
             nat_discovery: NatDiscovery { addresses: None, port: 3479 },

@@ -70,6 +70,7 @@ fn only(problems: &[String], parts: &[&str]) {
 
 // The shipped files.
 
+//= 8656-7.2-7
 #[test]
 fn full_toml_is_exactly_the_defaults() {
     assert_eq!(format!("{:#?}", good(FULL)), format!("{:#?}", Config::default()));
@@ -289,6 +290,7 @@ level = 3
     assert_eq!(problems.len(), expected.len());
 }
 
+//= 8489-14.9-1 5780-6-2
 #[test]
 fn each_wrong_value_is_named() {
     for (text, parts) in [
@@ -460,6 +462,7 @@ fn certificate_and_key_are_looked_into() {
 
 // What is foolish but valid.
 
+//= 8656-7.2-8
 #[test]
 fn foolish_settings_are_warned_about() {
     for (text, parts) in [

@@ -244,6 +244,7 @@ pub(super) fn origin(node: &Node<'_>) -> Read<String> {
 }
 
 /// The name of a realm: short, since it is in each 401, and fit for a quoted string.
+//= 8489-14.9-1
 pub(super) fn realm(node: &Node<'_>) -> Read<String> {
     let text = node.text()?;
     if text.is_empty() || text.len() > 127 || text.chars().any(|c| c.is_control() || "\"\\".contains(c)) {

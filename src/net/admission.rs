@@ -35,6 +35,7 @@ impl Admission {
     }
 
     /// A place for one stream, given back when the ticket is dropped; `None` if there is none.
+    //= 8489-6.2.2-4
     pub fn admit(self: &Arc<Self>, client: IpAddr) -> Option<StreamTicket> {
         let network = network_of(client);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -271,12 +271,18 @@ impl Shard {
                 connection.stream.end();
                 let _ = connection.stream.flush();
             }
-            Over::Garbage => self.counters.streams_garbage += 1,
+            //= 8489-6.2.2-2
+            Over::Garbage => {
+                self.counters.streams_garbage += 1;
+                // What was asked before the garbage is answered (RFC 8489 section 6.2.2).
+                let _ = connection.stream.flush();
+            }
             Over::Stuck => self.counters.streams_stuck += 1,
         }
         self.by_flow.remove(&connection.flow);
         if let Phase::Joined(peer) = connection.phase {
             self.end_peer(now, peer);
+            //= 6062-5.5-2
             self.server.peer_gone(peer);
         }
         self.server.client_gone(now, connection.flow);
@@ -284,6 +290,7 @@ impl Shard {
     }
 
     /// Closes streams that lead nowhere, and goes on accepting after a pause.
+    //= 8489-6.2.2-1
     pub(super) fn sweep_streams(&mut self, now: Now) {
         self.streams.iter_mut().for_each(|(_, c)| c.stream.relax());
         let due = |c: &Connection| c.deadline <= now.instant && !matches!(c.phase, Phase::Joined(_));

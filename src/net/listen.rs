@@ -65,6 +65,7 @@ pub(super) fn check_buffers(socket: &UdpSocket, wanted: usize) {
 }
 
 /// A UDP socket for clients. Several may be bound to one address: each shard has its own.
+//= 8489-12-3 8656-5-7
 pub(super) fn udp(addr: SocketAddr, buffer: usize) -> Result<UdpSocket, ListenError> {
     let bind = || {
         let socket = open(addr, Type::DGRAM, Protocol::UDP)?;
@@ -83,6 +84,7 @@ pub(super) fn udp(addr: SocketAddr, buffer: usize) -> Result<UdpSocket, ListenEr
 }
 
 /// A TCP listener. Several may be bound to one address.
+//= 8489-12-3 8656-5-7
 pub(super) fn tcp(addr: SocketAddr) -> Result<TcpListener, ListenError> {
     let bind = || {
         let socket = open(addr, Type::STREAM, Protocol::TCP)?;

@@ -149,6 +149,7 @@ impl Shard {
             let Some(Entry::Listener { local, .. }) = listener else {
                 return Err(io::ErrorKind::NotFound.into());
             };
+            //= 6062-5.2-3
             // The listener and each connection share one local address.
             let socket = open(*local, true)?;
             match socket.connect(&to.into()) {
@@ -186,6 +187,7 @@ impl Shard {
                         self.finish_connecting(now, key, event);
                         false
                     }
+                    //= 6062-5.2-6 6062-5.3-3
                     State::Waiting => false,
                     State::Ending(_) => {
                         if peer.flush() != Ok(()) || peer.outgoing.is_empty() {
@@ -221,6 +223,7 @@ impl Shard {
     }
 
     /// The client's stream and the peer's become one.
+    //= 6062-5.4-3
     pub(super) fn join(&mut self, flow: FiveTuple, connection: ConnectionId) {
         let Some(&stream) = self.by_flow.get(&flow) else { return };
         let Some((key, peer)) = self.peers.find(connection) else { return };
@@ -287,6 +290,7 @@ impl Shard {
         }
     }
 
+    //= 6062-5.5-2
     fn end_joined(&mut self, connection: ConnectionId) {
         self.close_peer(connection);
         self.server.peer_gone(connection);

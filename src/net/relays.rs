@@ -83,11 +83,13 @@ impl Relays {
         if of_family().next().is_none() {
             return Err(BindError::FamilyNotSupported);
         }
+        //= 8656-7.2-9
         // From the system each time: nobody learns the next port from those before.
         let random = getrandom::u64().map_err(|_| BindError::NoPort)?;
         let (first, last) = (u32::from(*self.ports.start()), u32::from(*self.ports.end()));
         let count = last - first + 1;
         let start = (random >> 32) as u32 % count;
+        //= 8656-6-1
         let is_free =
             |local| !self.shared.is_relay_port(transport, local) && !self.shared.is_reserved(local, now);
 
@@ -120,6 +122,7 @@ impl Relays {
     }
 }
 
+//= 8656-13-2 8656-13.2-1 8656-14-2 8656-15-1
 fn bind_udp(local: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if local.is_ipv6() {
@@ -164,6 +167,7 @@ mod tests {
             .map(|((), local)| local)
     }
 
+    //= 8656-7.2-9
     #[test]
     fn a_range_nine_tenths_full_has_a_place_for_everybody() {
         let relays = relays(49_152..=65_535);

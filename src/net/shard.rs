@@ -400,6 +400,7 @@ impl Shard {
     fn wrap_for_client(&mut self, flow: FiveTuple, framing: Framing, slot: usize, start: usize, len: usize) {
         let mut header = [0; Framing::HEADROOM];
         let (header_len, padding) = framing.header(&mut header, len, flow.transport);
+        //= 8656-16-1
         if flow.transport.is_stream() {
             let head = &header[Framing::HEADROOM - header_len..];
             let parts = [head, self.pool.part(slot, start..start + len), &[0; 4][..padding]];
@@ -430,6 +431,7 @@ impl Shard {
     pub(super) fn carry_out(&mut self, now: Now) {
         while let Some(output) = self.server.poll_output() {
             match output {
+                //= 8489-6.2.2-3
                 Output::Send { flow, bytes } if flow.transport.is_stream() => {
                     if let Some(&key) = self.by_flow.get(&flow) {
                         if self.streams[key].stream.push(&[&bytes], Kind::Control).is_err() {
@@ -519,6 +521,7 @@ impl Shard {
             return;
         }
         let Some(socket) = relay.and_then(|relay| self.relays.get(relay)) else { return outgoing.clear() };
+        //= 8656-14-2
         // DONT-FRAGMENT is rare: the socket is switched for it and back.
         if *dont_fragment {
             let _ = udp::ask(socket.fd(), socket.v6, Wish::DontFragment(true));

@@ -233,6 +233,7 @@ fn relay_both_ways(client: &mut Client, family: u8) {
     }
 }
 
+//= 8489-12-3 8656-5-7 8656-13-2 8656-13.2-1 8656-16-1
 #[test]
 fn data_goes_both_ways_over_udp_and_tcp_and_both_families() {
     let relay = start(settings(&["127.0.0.1:0", "[::1]:0"], &["127.0.0.1:0", "[::1]:0"]));
@@ -342,12 +343,17 @@ fn a_browser_on_the_turn_port_gets_a_page() {
     relay.stop();
 }
 
+//= 8489-6.2.2-2
 #[test]
 fn garbage_on_a_stream_closes_it_and_on_udp_is_counted() {
     let relay = start(settings(&["127.0.0.1:0"], &["127.0.0.1:0"]));
     let mut stream = TcpStream::connect(relay.listeners()[1].1).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(&[0xFF; 64]).unwrap();
+    // What was asked before it is answered all the same.
+    stream.write_all(&[binding(7), vec![0xFF; 64]].concat()).unwrap();
+    let mut answer = [0; 32];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(Message::parse(&answer).unwrap().transaction_id(), TransactionId([7; 12]));
     assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
 
     let socket = peer("127.0.0.1");
@@ -461,6 +467,7 @@ impl rustls::client::danger::ServerCertVerifier for Anyone {
     }
 }
 
+//= 8656-5-7
 #[test]
 fn a_tls_connection_is_taken_over_with_what_was_read_before() {
     let relay = start(settings(&[], &[]));
@@ -522,6 +529,7 @@ fn a_client_that_reads_too_slowly_loses_the_oldest_data_and_nothing_grows() {
     relay.stop();
 }
 
+//= 8489-6.2.2-1
 #[test]
 fn silent_streams_are_closed_and_those_with_an_allocation_are_not() {
     let relay = start(Settings {
@@ -540,6 +548,7 @@ fn silent_streams_are_closed_and_those_with_an_allocation_are_not() {
     relay.stop();
 }
 
+//= 8489-6.2.2-4
 #[test]
 fn streams_beyond_the_limit_are_refused() {
     let relay = start(settings(&[], &["127.0.0.1:0"]));
@@ -551,6 +560,7 @@ fn streams_beyond_the_limit_are_refused() {
     relay.stop();
 }
 
+//= 8656-11.5-2
 #[test]
 fn an_icmp_error_reaches_the_client() {
     let relay = start(settings(&["127.0.0.1:0"], &[]));
@@ -586,6 +596,7 @@ fn connection_id(message: &[u8]) -> u32 {
     }
 }
 
+//= 6062-5.2-3 6062-5.2-6 6062-5.3-3 6062-5.4-3 6062-5.5-1 6062-5.5-2
 #[test]
 fn tcp_peers_are_connected_both_ways() {
     let relay = start(settings(&[], &["127.0.0.1:0"]));

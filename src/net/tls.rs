@@ -97,6 +97,7 @@ fn configuration(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
+    //= 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -140,6 +141,17 @@ mod tests {
         ] {
             let error = from_files(certificate, key).unwrap_err().to_string();
             assert!(error.contains(&named.display().to_string()) && error.contains(reason), "{error}");
+        }
+    }
+
+    //= 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
+    #[test]
+    fn each_cipher_suite_has_forward_secrecy() {
+        let config = self_signed(vec!["localhost".into()]).unwrap();
+        for suite in &config.crypto_provider().cipher_suites {
+            let name = format!("{:?}", suite.suite());
+            assert!(name.starts_with("TLS13_") || name.starts_with("TLS_ECDHE_"), "{name}");
+            assert!(name.contains("_GCM_") || name.contains("CHACHA20_POLY1305"), "{name}");
         }
     }
 

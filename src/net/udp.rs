@@ -519,6 +519,7 @@ pub(super) fn take_error(socket: BorrowedFd<'_>) -> Option<Option<IcmpError>> {
             || (level == libc::IPPROTO_IPV6 && kind == libc::IPV6_RECVERR);
         if let Some(e) = read::<libc::sock_extended_err>(data).filter(|_| ip) {
             let icmp = e.ee_origin == libc::SO_EE_ORIGIN_ICMP || e.ee_origin == libc::SO_EE_ORIGIN_ICMP6;
+            //= 8656-18.13-2
             let too_big = e.ee_errno == libc::EMSGSIZE as u32;
             let mtu = if too_big { e.ee_info } else { 0 };
             error = address(&name).filter(|_| icmp).map(|to| IcmpError {
@@ -736,6 +737,7 @@ mod tests {
         }
     }
 
+    //= 8656-18.13-2
     #[test]
     fn icmp_errors_name_where_the_datagram_was_to_go() {
         let relay = socket("127.0.0.1:0");

@@ -15,6 +15,7 @@ use super::{Family, MAGIC_COOKIE, TransactionId};
 const MAX: usize = 20;
 
 /// Reads a plain address; `None` if it is malformed.
+//= 8489-14.1-1 8489-14.1-2
 pub fn decode_address(value: &[u8]) -> Option<SocketAddr> {
     let (head, ip) = value.split_first_chunk::<4>()?;
     let ip = match head[1] {
@@ -35,6 +36,7 @@ pub fn decode_xor_address(value: &[u8], id: TransactionId) -> Option<SocketAddr>
 }
 
 /// Writes a plain address into `out`; returns how many bytes: 8 or 20.
+//= 8489-14.1-2
 pub fn encode_address(addr: SocketAddr, out: &mut [u8; MAX]) -> usize {
     out[0] = 0;
     out[1] = Family::of(&addr.ip()).number();

@@ -333,6 +333,7 @@ impl<'a> RawAttribute<'a> {
             T::ALTERNATE_SERVER => Attribute::AlternateServer(decode_address(v).ok_or(bad)?),
             T::ALTERNATE_DOMAIN => Attribute::AlternateDomain(text(v, 255).ok_or(bad)?),
             T::CHANNEL_NUMBER => {
+                //= 8656-18.1-1
                 let [a, b, _, _] = *exact(v).ok_or(bad)?;
                 Attribute::ChannelNumber(ChannelNumber(u16::from_be_bytes([a, b])))
             }
@@ -347,6 +348,7 @@ impl<'a> RawAttribute<'a> {
                 Attribute::EvenPort { reserve: flags & 0x80 != 0 }
             }
             T::REQUESTED_TRANSPORT => {
+                //= 8656-18.8-1
                 let [protocol, _, _, _] = *exact(v).ok_or(bad)?;
                 Attribute::RequestedTransport(protocol)
             }
@@ -425,6 +427,7 @@ fn text(v: &[u8], max: usize) -> Option<&str> {
     std::str::from_utf8(at_most(v, max)?).ok()
 }
 
+//= 8656-18.6-1
 fn family(v: &[u8]) -> Option<Option<Family>> {
     let [number, _, _, _] = *exact(v)?;
     Some(Family::from_number(number))
@@ -440,6 +443,7 @@ fn error_code(v: &[u8]) -> Option<(u8, u16, &str)> {
     Some((head[0], u16::from(class) * 100 + u16::from(number), text(reason, 763)?))
 }
 
+//= 8489-14.12-1
 fn password_algorithm(v: &[u8]) -> Option<(PasswordAlgorithm<'_>, &[u8])> {
     let (head, rest) = v.split_first_chunk::<4>()?;
     let number = u16::from_be_bytes([head[0], head[1]]);

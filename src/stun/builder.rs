@@ -29,18 +29,21 @@ impl Builder {
         let mut bytes = Vec::with_capacity(128);
         bytes.extend_from_slice(&message_type(class, method).to_be_bytes());
         bytes.extend_from_slice(&[0, 0]);
+        //= 8489-5-2
         bytes.extend_from_slice(&MAGIC_COOKIE.to_be_bytes());
         bytes.extend_from_slice(&id.0);
         Self { bytes, id }
     }
 
     /// The start of an answer to `request`: its method and transaction id.
+    //= 8489-5-4
     pub fn response(class: Class, request: &Message<'_>) -> Self {
         Self::new(class, request.method(), request.transaction_id())
     }
 
     /// Appends an attribute; padding is zero.
     #[must_use]
+    //= 8489-14-1 8489-14-2 8489-14-3 8656-18-1
     pub fn raw(mut self, kind: AttributeType, value: &[u8]) -> Self {
         let Some(room) = (HEADER + MAX_LENGTH).checked_sub(self.bytes.len() + 4) else { return self };
         let value = &value[..value.len().min(room)];
@@ -76,6 +79,7 @@ impl Builder {
 
     /// Appends ERROR-CODE. `code` is 300 to 699.
     #[must_use]
+    //= 8489-14.8-2
     pub fn error_code(self, code: u16, reason: &str) -> Self {
         let mut value = vec![0, 0, (code / 100) as u8, (code % 100) as u8];
         value.extend_from_slice(reason.as_bytes());
@@ -84,6 +88,7 @@ impl Builder {
 
     /// Appends ADDRESS-ERROR-CODE without a reason phrase (RFC 8656 section 18.12). `code` is 440 or 508.
     #[must_use]
+    //= 8656-18.12-1
     pub fn address_error_code(self, family: Family, code: u16) -> Self {
         let value = [family.number(), 0, (code / 100) as u8, (code % 100) as u8];
         self.raw(AttributeType::ADDRESS_ERROR_CODE, &value)
@@ -124,6 +129,7 @@ impl Builder {
         self.bytes
     }
 
+    //= 8489-5-5
     fn set_length(&mut self) {
         let length = (self.bytes.len() - HEADER) as u16;
         self.bytes[2..4].copy_from_slice(&length.to_be_bytes());

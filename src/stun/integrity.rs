@@ -68,6 +68,7 @@ pub(super) fn verify_sha256(message: &[u8], attribute: &RawAttribute<'_>, key: &
         && hmac_sha256(key, &[&head, &message[4..attribute.offset]])[..len].ct_eq(attribute.value).into()
 }
 
+//= 8489-14.7-1
 pub(super) fn verify_fingerprint(message: &[u8], attribute: &RawAttribute<'_>) -> bool {
     attribute.value == fingerprint(&message[..attribute.offset]).to_be_bytes()
         && attribute.offset + 8 == message.len()

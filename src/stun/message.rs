@@ -101,9 +101,11 @@ impl<'a> Message<'a> {
     /// A [`ParseError`] names the first rule of RFC 8489 section 5 that is broken.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let header: &[u8; HEADER] = bytes.first_chunk().ok_or(ParseError::TooShort)?;
+        //= 8489-5-1
         if header[0] & 0xC0 != 0 {
             return Err(ParseError::NotStun);
         }
+        //= 8489-5-2 5780-3-1
         if header[4..8] != MAGIC_COOKIE.to_be_bytes() {
             return Err(ParseError::WrongCookie);
         }
@@ -217,6 +219,7 @@ impl<'a> Iterator for Attributes<'a> {
             let kind = AttributeType(u16::from_be_bytes([head[0], head[1]]));
             let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
             let value = self.bytes.get(offset + 4..offset + 4 + len)?;
+            //= 8489-14-3
             self.at = offset + 4 + padded(len);
             let seals = match kind {
                 AttributeType::MESSAGE_INTEGRITY => Signed::Sha1,
@@ -224,6 +227,7 @@ impl<'a> Iterator for Attributes<'a> {
                 AttributeType::FINGERPRINT => Signed::Fingerprint,
                 _ => Signed::No,
             };
+            //= 8489-9-1 8489-9-2
             // Each seal lets only a later kind of seal through.
             if self.signed == Signed::No || seals > self.signed {
                 self.signed = seals;

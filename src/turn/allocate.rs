@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::allocation::{Allocation, Relay};
+use super::policy::tunnel;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::shared::{Limit, ReservationToken};
@@ -20,6 +21,7 @@ use crate::time::{Instant, Now};
 const UDP: u8 = 17;
 const TCP: u8 = 6;
 /// RFC 8656 section 7.2: a reservation is held for at least 30 seconds.
+//= 8656-7.2-6
 const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
 
 /// An Allocate request whose sockets are being bound.
@@ -56,6 +58,7 @@ impl Server {
         request: &Request<'_>,
         identity: &Identity,
     ) -> Result<Option<Vec<u8>>, Rejection> {
+        //= 8489-6.3.1-1
         // 2. The 5-tuple must be free. The same request once more gets the same answer.
         if let Some(slot) = self.slot_of(&request.flow) {
             return match self.allocations.get(slot) {
@@ -66,6 +69,10 @@ impl Server {
             };
         }
         let wish = self.read(now, request)?;
+        //= 8656-21.4-1 8656-21.4-2
+        if let Some(range) = tunnel(request.flow.client.0.ip()) {
+            return Err(Rejection::TunnelledClient(range));
+        }
 
         // 10. Quotas. A reservation outlives its allocation, so it is counted, too.
         if wish.port == PortChoice::EvenPair {
@@ -121,6 +128,7 @@ impl Server {
         // 3. REQUESTED-TRANSPORT.
         let transport = match request.get(T::REQUESTED_TRANSPORT)? {
             Some(Attribute::RequestedTransport(UDP)) => RelayTransport::Udp,
+            //= 6062-5.1-1 6062-5.1-2
             // RFC 6062 section 5.1: over a connection only, and without what makes sense for UDP alone.
             Some(Attribute::RequestedTransport(TCP)) => {
                 let for_udp = [T::EVEN_PORT, T::DONT_FRAGMENT, T::RESERVATION_TOKEN];
@@ -175,16 +183,24 @@ impl Server {
             None | Some(Attribute::AdditionalAddressFamily(Some(Family::V6))) => {}
             Some(_) => return Err(Rejection::BadRequest("ADDITIONAL-ADDRESS-FAMILY must be IPv6")),
         }
+        //= 8656-7.2-2 8656-7.2-3
         // 7. The family must be one this server relays.
         let family = match requested {
             Some(Attribute::RequestedAddressFamily(Some(family))) => family,
             Some(_) => return Err(Rejection::AddressFamilyNotSupported),
+            //= 8656-7.2-4
             None => Family::V4,
         };
         if !self.relays_family(family) && additional.is_none() {
             return Err(Rejection::AddressFamilyNotSupported);
         }
         let families = if additional.is_some() { vec![Family::V4, Family::V6] } else { vec![family] };
+        // Section 3.7: sockets don't show the DF bit of what comes in, so it can't be carried over to IPv6.
+        //= 8656-3.7-1
+        let translates = !request.flow.transport.is_stream() && request.flow.client.0.is_ipv4();
+        if translates && families == [Family::V6] && request.message.find(T::DONT_FRAGMENT).is_some() {
+            return Err(Rejection::UnknownAttributes(vec![T::DONT_FRAGMENT]));
+        }
         let port = match even_port {
             None => PortChoice::Any,
             Some(_) if reserve => PortChoice::EvenPair,
@@ -301,6 +317,7 @@ impl Server {
     }
 
     /// The success response for an allocation that exists.
+    //= 8489-6.3.1-2
     fn allocated(&self, now: Now, request: &Request<'_>, slot: usize) -> Vec<u8> {
         let allocation = &self.allocations[slot];
         let mut builder = request.success();

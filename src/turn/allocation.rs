@@ -16,6 +16,7 @@ use crate::stun::{ChannelNumber, Family, TransactionId};
 use crate::time::Instant;
 
 /// RFC 8656 section 9: this MUST be 300 seconds.
+//= 8656-9-1
 pub(super) const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);
 /// RFC 8656 section 12.
 pub(super) const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
@@ -23,6 +24,7 @@ pub(super) const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct Allocation {
     pub flow: FiveTuple,
+    //= 8656-6-2
     pub owner: Identity,
     /// By family: IPv4, IPv6.
     relays: [Option<Relay>; 2],

@@ -12,6 +12,7 @@ impl Server {
     ///
     /// A client stays with its transport and its address family. What is configured are ports without TLS, so
     /// whoever came over TLS would knock in vain.
+    //= 8489-10-1
     pub(super) fn try_alternate(&self, request: &Request<'_>, why: &'static str) -> Option<Rejection> {
         let flow = &request.flow;
         if flow.transport == Transport::Tls {

@@ -7,6 +7,7 @@ use crate::stun::AttributeType;
 use crate::time::Now;
 
 impl Server {
+    //= 8489-12-1 8489-12-2
     pub(super) fn binding(&mut self, now: Now, request: &Request<'_>) {
         if !self.answers(now, &request.flow) {
             return;
@@ -23,7 +24,7 @@ impl Server {
             }
             Err(rejection) => {
                 self.counters.rejected += 1;
-                (request.flow, request.error(&rejection, None))
+                (request.flow, request.seal(request.error(&rejection, None)))
             }
         };
         self.send(flow, bytes);

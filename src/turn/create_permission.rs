@@ -24,9 +24,11 @@ impl Server {
             };
             named.push(PeerAddr(peer));
         }
+        //= 8656-10.2-1
         if named.is_empty() {
             return Err(Rejection::BadRequest("XOR-PEER-ADDRESS is missing"));
         }
+        //= 8656-10.2-2
         // What is wrong with any of them, in the order of the RFC, not in that of the attributes.
         named.iter().try_for_each(|peer| self.check_family(slot, *peer))?;
         let mut peers: Vec<(IpAddr, Access)> = Vec::new();
@@ -57,6 +59,7 @@ impl Server {
     }
 
     /// The family must be one of the allocation's, and the policy must leave the address open.
+    //= 8656-12.2-1
     pub(super) fn check_peer(&self, slot: usize, peer: PeerAddr) -> Result<Access, Rejection> {
         self.check_family(slot, peer)?;
         self.policy.check(peer.0.ip()).map_err(|rule| Rejection::Forbidden { peer, rule })

@@ -20,17 +20,20 @@ use crate::time::Now;
 
 impl Server {
     /// RFC 8656 section 12.6.
+    //= 8656-12.6-1
     pub(super) fn channel_data(&mut self, now: Now, flow: FiveTuple, bytes: &[u8]) -> Verdict {
         let Some(data) = ChannelData::parse(bytes) else {
             self.counters.malformed += 1;
             return Verdict::Nothing;
         };
         let Some(slot) = self.slot_of(&flow) else {
+            //= 8656-5-5
             self.counters.no_allocation += 1;
             return Verdict::Nothing;
         };
         self.heard_on(slot, flow);
         let Some(peer) = self.allocations[slot].peers.peer_of(data.number, now.instant) else {
+            //= 8656-12-1
             self.counters.no_channel += 1;
             return Verdict::Nothing;
         };
@@ -50,13 +53,17 @@ impl Server {
             .and_then(|a| decode_xor_address(a.value, message.transaction_id()))
             .filter(|peer| peer.port() != 0);
         let data = message.find(AttributeType::DATA);
+        //= 8656-11.2-1
         let (Some(peer), Some(data), None) = (peer, data, unknown(message).next()) else {
             self.counters.malformed += 1;
             return Verdict::Nothing;
         };
         let start = data.offset + 4;
         let payload = PayloadRange { start, end: start + data.value.len() };
-        let dont_fragment = message.find(AttributeType::DONT_FRAGMENT).is_some();
+        //= 8656-13.1-1 8656-13.2-3 8656-13.3-2
+        // From datagram to datagram the DF bit exists between IPv4 and IPv4 only (RFC 8656 sections 13 and 14).
+        let ignored = !flow.transport.is_stream() && (flow.client.0.is_ipv6() || peer.is_ipv6());
+        let dont_fragment = !ignored && message.find(AttributeType::DONT_FRAGMENT).is_some();
         self.relay_to(now, slot, PeerAddr(peer), payload, dont_fragment)
     }
 
@@ -124,6 +131,7 @@ impl Server {
         }
         let (flow, channel) = (allocation.flow, allocation.peers.channel_of(from, now.instant));
         let framing = match channel {
+            //= 8656-12.5-1
             Some(number) => Framing::Channel(number),
             None => Framing::Data { peer: from, id: self.random.transaction_id() },
         };
@@ -137,6 +145,7 @@ impl Server {
 
     /// Takes an ICMP error about a datagram that was sent from a relay to `to` (RFC 8656 section 11.5). `mtu` is that
     /// of "too big" errors, else 0. The client hears of it if it has a permission for that peer.
+    //= 8656-11.5-1 8656-11.5-2
     pub fn handle_peer_error(&mut self, now: Now, relay: RelayId, to: SocketAddr, icmp: (u8, u8), mtu: u32) {
         let (kind, code) = icmp;
         let Some(allocation) = self.allocation_at(now, relay) else { return };
@@ -153,6 +162,7 @@ impl Server {
         let [a, b, c, d] = mtu.to_be_bytes();
         let bytes = Builder::new(Class::Indication, Method::DATA, self.random.transaction_id())
             .xor_address(AttributeType::XOR_PEER_ADDRESS, peer.0)
+            //= 8656-18.13-1
             .raw(AttributeType::ICMP, &[0, 0, kind, code, a, b, c, d])
             .finish();
         self.counters.icmp_errors += 1;

@@ -33,6 +33,7 @@ impl Framing {
         len: usize,
         transport: Transport,
     ) -> (usize, usize) {
+        //= 8656-12.5-2
         let padding = padded(len) - len;
         match *self {
             Self::Channel(number) => {
@@ -40,6 +41,7 @@ impl Framing {
                 room[Self::HEADROOM - header.len()..].copy_from_slice(&header);
                 (header.len(), if transport.is_stream() { padding } else { 0 })
             }
+            //= 8656-11.3-1
             Self::Data { peer, id } => {
                 let mut address = [0; 20];
                 let address_len = encode_xor_address(peer.0, id, &mut address);

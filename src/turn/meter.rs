@@ -30,6 +30,7 @@ pub(super) struct Meter {
 
 impl Meter {
     /// Counts a datagram; `false` if it is over one of the caps.
+    //= 8656-5-8
     pub(super) fn admit(&self, rates: Rates, len: usize, now: Instant) -> bool {
         let now = now.as_millis().saturating_mul(NANOS / 1_000);
         take(&self.packets, rates.packets, 1, now) && take(&self.bytes, rates.bytes, len as u64, now)

@@ -18,6 +18,7 @@ use super::{ClientAddr, FiveTuple, Server, ServerAddr, Transport};
 use crate::stun::{Attribute, AttributeType as T};
 
 /// An answer is padded like its question, to one Ethernet frame at most: padding must not make an amplifier.
+//= 5780-7.6-1
 const MAX_PADDING: usize = 1_500;
 
 /// The four addresses, seen from the one that was asked.
@@ -28,6 +29,7 @@ pub(super) struct Corner {
 }
 
 impl Corner {
+    //= 5780-6.1-2 5780-6.1-3 5780-6.1-4 5780-6.1-5
     fn source(&self, change_ip: bool, change_port: bool) -> SocketAddr {
         let ip = if change_ip { self.other.ip() } else { self.here.ip() };
         let port = if change_port { self.other.port() } else { self.here.port() };
@@ -36,6 +38,7 @@ impl Corner {
 }
 
 impl NatDiscovery {
+    //= 5780-6-1
     fn corner(&self, here: SocketAddr) -> Option<Corner> {
         let (addresses, ports) = (self.addresses, self.ports);
         let other_ip = *addresses.iter().find(|ip| **ip != here.ip() && addresses.contains(&here.ip()))?;
@@ -46,12 +49,14 @@ impl NatDiscovery {
 
 impl Server {
     /// Can a request on this path be answered from four addresses?
+    //= 5780-6-3
     pub(super) fn discovery_for(&self, flow: &FiveTuple) -> Option<Corner> {
         let discovery = self.settings.nat_discovery.filter(|_| flow.transport == Transport::Udp)?;
         discovery.corner(flow.server.0)
     }
 
     /// The answer, and the path it takes.
+    //= 5780-6.1-1 5780-6.1-6 5780-6.1-7 5780-6.1-12
     pub(super) fn discover(
         &self,
         request: &Request<'_>,
@@ -71,10 +76,12 @@ impl Server {
         };
         let client = request.flow.client.0;
         let to = match request.get(T::RESPONSE_PORT)? {
+            //= 5780-6.1-10
             Some(_) if padding.is_some() => {
                 return Err(Rejection::BadRequest("RESPONSE-PORT does not go with PADDING"));
             }
             Some(Attribute::ResponsePort(0)) => return Err(Rejection::BadRequest("RESPONSE-PORT is 0")),
+            //= 5780-7.5-1
             Some(Attribute::ResponsePort(port)) => SocketAddr::new(client.ip(), port),
             _ => client,
         };
@@ -85,6 +92,7 @@ impl Server {
             .address(T::MAPPED_ADDRESS, client)
             .address(T::RESPONSE_ORIGIN, self.addresses.announced(source))
             .address(T::OTHER_ADDRESS, self.addresses.announced(corner.other));
+        //= 5780-6.1-8
         if let Some(len) = padding {
             builder = builder.raw(T::PADDING, &vec![0; len]);
         }

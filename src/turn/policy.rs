@@ -7,7 +7,7 @@
 //! 2. `allow-peers`: open.
 //! 3. an address that relays: open, but only the ports of live allocations. Two clients of one server connect.
 //! 4. any other address of this server: closed.
-//! 5. whatever is not global unicast: closed.
+//! 5. whatever is not global unicast, and the tunnels 6to4 and Teredo: closed.
 //! 6. the rest: open.
 
 use std::fmt;
@@ -103,11 +103,12 @@ impl PeerPolicy {
     /// The [`Rule`] that closes it.
     pub fn check(&self, ip: IpAddr) -> Result<Access, Rule> {
         let real = canonicalise(ip);
-        let find = |nets: &[IpNet]| nets.iter().find(|net| net.contains(&real) || net.contains(&ip)).copied();
-        if let Some(net) = find(&self.deny) {
-            return Err(Rule::Denied(net));
+        let tunnel = tunnel(ip);
+        if let Some(net) = self.deny.iter().find(|net| net.contains(&real) || net.contains(&ip)) {
+            return Err(Rule::Denied(*net));
         }
-        if find(&self.allow).is_some() {
+        // To open the far end of a tunnel does not open the way through it.
+        if self.allow.iter().any(|net| net.contains(&ip) || tunnel.is_none() && net.contains(&real)) {
             return Ok(Access::Open);
         }
         if self.relays.contains(&ip) {
@@ -116,7 +117,21 @@ impl PeerPolicy {
         if self.own.contains(&real) || self.relays.contains(&real) {
             return Err(Rule::OwnAddress);
         }
-        special(real).map_or(Ok(Access::Open), |what| Err(Rule::Special(what)))
+        tunnel.or(special(real)).map_or(Ok(Access::Open), |what| Err(Rule::Special(what)))
+    }
+}
+
+/// The range of tunnelled addresses that an address lies in: through such a tunnel a packet may come back to this
+/// server, again and again (RFC 8656 section 21.4).
+//= 8656-21.4-1 8656-21.4-2
+pub(super) fn tunnel(ip: IpAddr) -> Option<&'static str> {
+    match ip {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x2002, ..] => Some("the 6to4 range 2002::/16"),
+            [0x2001, 0, ..] => Some("the Teredo range 2001::/32"),
+            _ => None,
+        },
     }
 }
 
@@ -258,6 +273,19 @@ mod tests {
         );
     }
 
+    //= 8656-21.4-2
+    #[test]
+    fn tunnels_are_closed_unless_they_are_opened_themselves() {
+        let (six_to_four, teredo) = (ip("2002:808:808::1"), ip("2001:0:1::f7f7:f7f7"));
+        for allow in [&[][..], &["8.8.8.8/32"], &["0.0.0.0/0"]] {
+            let p = policy(allow, &[]);
+            assert_eq!(p.check(ip("8.8.8.8")), Ok(Access::Open));
+            assert_eq!(p.check(six_to_four), Err(Rule::Special("the 6to4 range 2002::/16")));
+            assert_eq!(p.check(teredo), Err(Rule::Special("the Teredo range 2001::/32")));
+        }
+        assert_eq!(policy(&["2002::/16"], &[]).check(six_to_four), Ok(Access::Open));
+    }
+
     /// Each way to write `v4` as an IPv6 address.
     fn embeddings(v4: Ipv4Addr, noise: u64) -> Vec<Ipv6Addr> {
         let n = u128::from(u32::from(v4));
@@ -287,7 +315,8 @@ mod tests {
             let p = policy(&[], &["20.0.0.0/6"]);
             for v6 in embeddings(v4, noise) {
                 prop_assert_eq!(canonicalise(v6.into()), IpAddr::V4(v4), "{}", v6);
-                prop_assert_eq!(p.check(v6.into()).is_ok(), p.check(v4.into()) == Ok(Access::Open), "{}", v6);
+                let open = p.check(v4.into()) == Ok(Access::Open) && tunnel(v6.into()).is_none();
+                prop_assert_eq!(p.check(v6.into()).is_ok(), open, "{}", v6);
             }
         }
     }

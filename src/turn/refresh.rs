@@ -37,6 +37,7 @@ impl Server {
             {
                 Some(family)
             }
+            //= 8656-8.2-1
             Some(_) => return Err(Rejection::PeerAddressFamilyMismatch),
         };
         // What is deleted need not move first.

@@ -33,6 +33,9 @@ pub enum Rejection {
         /// What closes it.
         rule: Rule,
     },
+    /// 403: the client itself comes through a tunnel (RFC 8656 section 21.4).
+    #[error("a client in {0} could make packets go round and round")]
+    TunnelledClient(&'static str),
     /// 405: the allocation can't move (RFC 8016 section 3.4).
     #[error("{0}")]
     MobilityForbidden(&'static str),
@@ -81,7 +84,7 @@ impl Rejection {
             Self::TryAlternate { .. } => 300,
             Self::Denied(Denied::Incomplete | Denied::WrongAlgorithms) | Self::BadRequest(_) => 400,
             Self::Denied(Denied::Challenge | Denied::Unauthorized { .. }) => 401,
-            Self::Forbidden { .. } => 403,
+            Self::Forbidden { .. } | Self::TunnelledClient(_) => 403,
             Self::MobilityForbidden(_) => 405,
             Self::UnknownAttributes(_) => 420,
             Self::AllocationMismatch(_) => 437,
@@ -103,6 +106,7 @@ impl Rejection {
     }
 
     /// The reason phrase, for who has a credential.
+    //= 8489-6.3.1.1-2 8489-14.8-1
     pub const fn reason(&self) -> &'static str {
         match self.code() {
             300 => "Try Alternate",

@@ -46,11 +46,13 @@ impl<'a> Request<'a> {
         Builder::response(Class::Success, &self.message)
     }
 
-    /// The whole error response. 401 and 438 carry a challenge, the others are signed if it is known who asks.
-    pub(super) fn error(&self, rejection: &Rejection, challenge: Option<&Challenge<'_>>) -> Vec<u8> {
+    /// An error response, to be sealed. 401 and 438 carry a challenge.
+    //= 8489-6.3.1.1-1 8489-9.2.4-6 8489-9.2.4-8 8489-9.2.4-11 8489-9.2.4-13 8489-9.2.4-15
+    pub(super) fn error(&self, rejection: &Rejection, challenge: Option<&Challenge<'_>>) -> Builder {
         // Without a phrase for strangers: an answer should not be much larger than its question.
         let reason = if self.identity.is_some() { rejection.reason() } else { "" };
         let mut builder = Builder::response(Class::Error, &self.message).error_code(rejection.code(), reason);
+        //= 8489-9.2.4-2
         if let Some(challenge) = challenge {
             builder = builder
                 .raw(AttributeType::REALM, challenge.realm.as_bytes())
@@ -62,15 +64,16 @@ impl<'a> Request<'a> {
                 builder = builder.raw(AttributeType::PASSWORD_ALGORITHMS, algorithms);
             }
         }
-        builder = match rejection {
+        match rejection {
+            //= 8489-6.3.1.1-3
             Rejection::UnknownAttributes(kinds) => builder.unknown_attributes(kinds),
             Rejection::TryAlternate { to, .. } => builder.address(AttributeType::ALTERNATE_SERVER, *to),
             _ => builder,
-        };
-        self.seal(builder)
+        }
     }
 
     /// Signs, and adds FINGERPRINT if the request had one.
+    //= 8489-6.3.1.1-4 8489-9.2.4-16 8489-9.2.4-17 8489-14.8-3
     pub(super) fn seal(&self, builder: Builder) -> Vec<u8> {
         let builder = match self.identity.map(|i| &i.key) {
             // Who chose an algorithm is answered with the stronger signature (RFC 8489 section 9.2.4).
@@ -80,6 +83,7 @@ impl<'a> Request<'a> {
             Some(key) => builder.message_integrity(key.as_bytes()),
             None => builder,
         };
+        //= 8489-14.7-1
         match self.message.find(AttributeType::FINGERPRINT) {
             Some(_) => builder.fingerprint().finish(),
             None => builder.finish(),
@@ -88,10 +92,12 @@ impl<'a> Request<'a> {
 }
 
 /// The comprehension-required attributes of a message that this server does not know, as they come.
+//= 8489-6.3-1
 pub(super) fn unknown<'a>(message: &Message<'a>) -> impl Iterator<Item = AttributeType> + use<'a> {
     message.attributes().map(|a| a.kind).filter(|kind| kind.is_comprehension_required() && !is_known(*kind))
 }
 
+//= 8489-6.3-2
 const fn is_known(kind: AttributeType) -> bool {
     use AttributeType as T;
     matches!(

@@ -100,6 +100,7 @@ impl Server {
 
     fn stun(&mut self, now: Now, flow: FiveTuple, bytes: &[u8]) -> Verdict {
         let message = match Message::parse(bytes) {
+            //= 8489-12-4
             Ok(message) if message.verify_fingerprint() != Some(false) => message,
             Ok(_) => {
                 self.counters.malformed += 1;
@@ -132,6 +133,7 @@ impl Server {
 
     /// A request that needs a credential: authentication, unknown attributes, then the method's own steps
     /// (RFC 8489 section 6.3, RFC 8656 section 5).
+    //= 8656-5-1 8656-7.2-1
     fn request(&mut self, now: Now, request: &Request<'_>) {
         // A request that comes before the timers were looked at must not find, or even refresh, what is over.
         self.handle_timeout(now);
@@ -175,9 +177,11 @@ impl Server {
         let Some(slot) = self.redeem(request)? else { return Ok(None) };
         let slot = slot
             .filter(|slot| !self.pending.contains_key(slot))
+            //= 8656-5-5
             .ok_or(Rejection::AllocationMismatch("this 5-tuple has no allocation"))?;
         let owner = &self.allocations[slot].owner;
         if !owner.is(identity) && !self.is_renewal(request, owner, identity) {
+            //= 8656-5-4
             return Err(Rejection::WrongCredentials);
         }
         match request.message.method() {
@@ -222,16 +226,23 @@ impl Server {
 
     fn error(&self, now: Now, request: &Request<'_>, rejection: &Rejection) -> Vec<u8> {
         if !rejection.is_challenge() {
-            return request.error(rejection, None);
+            let builder = request.error(rejection, None);
+            let named = matches!(request.message.method(), Method::ALLOCATE | Method::REFRESH);
+            return request.seal(match request.identity {
+                Some(_) if named => self.with_software(builder),
+                _ => builder,
+            });
         }
         let (client, transport) = (request.flow.client.0, request.flow.transport);
-        let full = request.error(rejection, Some(&self.auth.challenge(client, now, true)));
+        let challenge =
+            |offer| request.seal(request.error(rejection, Some(&self.auth.challenge(client, now, offer))));
+        let full = challenge(true);
         // Whoever spoofs a source must not gain by it, so an answer to a small question over UDP leaves out what
         // only clients with SHA-256 read. Where a connection was made, the source is no lie.
         if transport.is_stream() || full.len() <= MAX_AMPLIFICATION * request.message.as_bytes().len() {
             return full;
         }
-        request.error(rejection, Some(&self.auth.challenge(client, now, false)))
+        challenge(false)
     }
 
     /// The stream of a client has ended: its allocation ends with it.
@@ -305,6 +316,7 @@ impl Server {
     }
 
     /// Closes one of an allocation's relays with the permissions, channels and connections of its family.
+    //= 8656-8.1-1
     pub(super) fn close_relay(&mut self, now: Now, slot: usize, family: Family) {
         self.close_connections(slot, family);
         let allocation = &mut self.allocations[slot];
@@ -372,6 +384,7 @@ impl Server {
         self.outputs.push_back(Output::Send { flow, bytes });
     }
 
+    //= 8489-6.3.1.1-5 8656-5-6
     pub(super) fn with_software(&self, builder: Builder) -> Builder {
         match &self.settings.software {
             Some(software) => builder.raw(AttributeType::SOFTWARE, software.as_bytes()),

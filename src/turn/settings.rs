@@ -11,6 +11,7 @@ use super::Rates;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// SOFTWARE in answers to authenticated Allocate and Refresh requests. `None`: the attribute is left out.
+    //= 8489-16.1.2-1
     pub software: Option<String>,
     /// The lifetime of an allocation whose client asks for none or for less.
     pub default_lifetime: Duration,
@@ -99,8 +100,10 @@ impl Default for Limits {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            //= 8489-14.14-1
             software: Some(concat!("ternd/", env!("CARGO_PKG_VERSION")).into()),
             default_lifetime: Duration::from_secs(600),
+            //= 8656-7.2-10
             max_lifetime: Duration::from_secs(3600),
             relay_addresses: Vec::new(),
             own_addresses: Vec::new(),

@@ -99,6 +99,7 @@ impl Shared {
     }
 
     /// Counts an allocation against all quotas. Dropping the ticket gives it back.
+    //= 8656-5-8 8656-7.2-5
     pub(super) fn admit(
         self: &Arc<Self>,
         user: &Arc<str>,

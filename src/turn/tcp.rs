@@ -23,10 +23,12 @@ use crate::stun::{Attribute, AttributeType, Builder, Class, Family, Message, Met
 use crate::time::Now;
 
 /// How long a peer may take to answer, and then the client to bind the connection (RFC 6062 sections 5.2 to 5.4).
+//= 6062-5.2-5
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Server {
     /// Connect, on the control connection. `None`: the answer comes when the peer has been reached or not.
+    //= 6062-5.2-2
     pub(super) fn connect(
         &mut self,
         now: Now,
@@ -48,12 +50,14 @@ impl Server {
         if let Some(existing) = allocation.connections.iter().find(|c| c.peer == peer) {
             // The same request once more is answered when the peer is.
             let waiting = existing.request.as_deref() == Some(request.message.as_bytes());
+            //= 6062-5.2-1
             return if waiting { Ok(None) } else { Err(Rejection::ConnectionAlreadyExists) };
         }
         let relay = allocation.relay(peer.family()).ok_or(Rejection::PeerAddressFamilyMismatch)?.id;
         let connection = self
             .add_connection(now, slot, peer, Some(request.message.as_bytes().to_vec()))
             .ok_or(Rejection::LimitReached(Limit::PeerConnections))?;
+        //= 6062-5.2-3
         self.outputs.push_back(Output::ConnectPeer { relay, connection, to: self.addresses.local(peer.0) });
         Ok(None)
     }
@@ -69,15 +73,18 @@ impl Server {
         let Ok(message) = Message::parse(&request) else { return };
         let request = Request { message, flow, identity: Some(&identity) };
         if connected {
+            //= 6062-5.2-7
             let answer = request.seal(request.success().u32(AttributeType::CONNECTION_ID, connection.0));
             self.send(flow, answer);
         } else {
             self.forget_connection(slot, connection);
+            //= 6062-5.2-4
             self.reject(now, &request, Rejection::ConnectionTimeoutOrFailure);
         }
     }
 
     /// A peer has connected to a TCP relay. `None`: close it, it may not.
+    //= 6062-5.3-1 6062-5.3-2
     pub fn peer_accepted(&mut self, now: Now, relay: RelayId, from: SocketAddr) -> Option<ConnectionId> {
         let peer = PeerAddr(self.addresses.announced(from));
         let allocation = self.allocation_at(now, relay)?;
@@ -98,6 +105,7 @@ impl Server {
     }
 
     /// ConnectionBind, on a connection of its own.
+    //= 6062-5.4-1 6062-5.4-2
     pub(super) fn connection_bind(
         &mut self,
         now: Now,
@@ -150,6 +158,7 @@ impl Server {
         if self.allocations[slot].connections.len() >= self.settings.limits.peer_connections {
             return None;
         }
+        //= 6062-5.2-7
         let id = loop {
             let [_, a, b, c, ..] = self.random.next();
             let id = ConnectionId(u32::from_be_bytes([self.shard, a, b, c]));
@@ -170,6 +179,7 @@ impl Server {
     }
 
     /// Gives up what was not reached or not bound in time.
+    //= 6062-5.2-8
     pub(super) fn expire_connections(&mut self, now: Now, slot: usize) {
         let over = |c: &PeerConnection| c.until.is_some_and(|until| until <= now.instant);
         let over: Vec<_> =
@@ -183,6 +193,7 @@ impl Server {
     }
 
     /// The connections of one family go with its relay.
+    //= 6062-5.5-1
     pub(super) fn close_connections(&mut self, slot: usize, family: Family) {
         let connections = &mut self.allocations[slot].connections;
         for connection in connections.extract_if(.., |c| c.peer.family() == family) {

@@ -97,6 +97,7 @@ fn message_types_are_those_of_appendix_a() {
     }
 }
 
+//= 8489-5-1 8489-5-2 5780-3-1
 #[test]
 fn what_is_no_message_is_told_why() {
     let whole = builder().u32(T::LIFETIME, 600).finish();
@@ -123,6 +124,7 @@ fn what_is_no_message_is_told_why() {
     assert_eq!(broken(&|b| b[22] = 0xFF), Some(ParseError::AttributeOverrun));
 }
 
+//= 8489-14-3
 #[test]
 fn padding_may_hold_anything() {
     let mut bytes = builder().raw(T::DATA, b"12345").finish();
@@ -131,6 +133,7 @@ fn padding_may_hold_anything() {
     assert_eq!(Message::parse(&bytes).unwrap().find(T::DATA).unwrap().value, b"12345");
 }
 
+//= 8489-9-1 8489-9-2
 #[test]
 fn what_follows_a_signature_is_not_seen() {
     let signed = builder().u32(T::LIFETIME, 1).message_integrity(KEY);
@@ -166,6 +169,7 @@ fn a_second_signature_of_the_same_kind_is_not_seen() {
     assert!(!Message::parse(&twice).unwrap().verify_integrity(KEY));
 }
 
+//= 8489-14.7-1
 #[test]
 fn nothing_follows_a_fingerprint() {
     let bytes = builder().fingerprint().message_integrity(KEY).fingerprint().finish();
@@ -220,6 +224,7 @@ fn a_sha256_signature_may_be_cut_to_sixteen_bytes_and_no_further() {
     }
 }
 
+//= 8489-5-5 8489-14-1 8489-14-2 8656-18-1
 #[test]
 fn whatever_is_put_in_a_built_message_is_well_formed() {
     let large = vec![7; 70_000];

@@ -55,6 +55,17 @@ fn addresses() {
     round_trip(any::address(), xor(T::XOR_RELAYED_ADDRESS), |a| Attribute::XorRelayedAddress(*a));
 }
 
+//= 8489-14.1-2
+#[test]
+fn the_first_byte_of_an_address_is_ignored() {
+    for first in [1, 0x80, 0xFF] {
+        assert_eq!(
+            decode(T::MAPPED_ADDRESS, &[first, 1, 0x0F, 0xA0, 192, 0, 2, 7]),
+            Ok(Attribute::MappedAddress("192.0.2.7:4000".parse().unwrap()))
+        );
+    }
+}
+
 #[test]
 fn bytes() {
     let write = |kind| move |b: Builder, v: &Vec<u8>| b.raw(kind, v);
@@ -74,6 +85,7 @@ fn bytes() {
     );
 }
 
+//= 8489-14.8-2
 #[test]
 fn text() {
     round_trip(".{0,127}", |b, v| b.raw(T::SOFTWARE, v.as_bytes()), |v| Attribute::Software(v));
@@ -94,6 +106,7 @@ fn text() {
     );
 }
 
+//= 8656-18.1-1 8656-18.8-1
 #[test]
 fn numbers_and_flags() {
     round_trip(any::<u32>(), |b, v| b.u32(T::LIFETIME, *v), |v| Attribute::Lifetime(*v));
@@ -137,6 +150,7 @@ fn numbers_and_flags() {
     );
 }
 
+//= 8656-18.6-1
 #[test]
 fn families() {
     fn family(number: u8) -> Option<Family> {
@@ -208,6 +222,7 @@ fn algorithms_on_the_wire(list: &[(u16, Vec<u8>)]) -> Vec<u8> {
     wire
 }
 
+//= 8489-14.12-1
 #[test]
 fn password_algorithms() {
     let one = || (any::<u16>(), vec(any::<u8>(), 0..9));
@@ -245,6 +260,7 @@ fn password_algorithms() {
     assert_eq!((PasswordAlgorithm::MD5, PasswordAlgorithm::SHA256), (1, 2));
 }
 
+//= 8489-14.1-1
 #[test]
 fn each_type_in_its_lengths_and_no_other() {
     type Fits = fn(usize) -> bool;

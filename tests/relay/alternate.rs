@@ -20,6 +20,7 @@ fn allocate(world: &mut World, mut client: Client) -> Answer {
     client.ask(world, request)
 }
 
+//= 8489-10-1 8489-14.8-3
 #[test]
 fn a_full_server_names_another_one_of_the_clients_family_and_signs_it() {
     let mut world = full(&["203.0.113.20:3478", "[2001:db8::20]:3479"]);
@@ -54,6 +55,7 @@ fn nobody_is_sent_where_it_can_not_go() {
     assert_eq!(allocate(&mut full(&[]), Client::bob("192.0.2.8:1")).code(), 486);
 }
 
+//= 8489-14.8-3
 #[test]
 fn strangers_and_those_over_their_own_quota_are_not_sent() {
     let mut world = full(&["203.0.113.20:3478"]);

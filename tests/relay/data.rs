@@ -9,6 +9,7 @@ use ternd::turn::{Framing, Rates, Transport, Verdict};
 use crate::world::{Client, World, addr, auth_settings, peer, settings, wrapped};
 
 proptest! {
+    //= 8656-12.5-2
     #[test]
     fn channel_data_is_four_bytes_and_the_payload(payload in prop::collection::vec(any::<u8>(), 0..2000)) {
         let framing = Framing::Channel(ChannelNumber(0x4ABC));
@@ -22,6 +23,7 @@ proptest! {
         prop_assert_eq!(ternd::stun::frame(&frame), Ok(ternd::stun::Frame::Complete { message: 4 + payload.len(), consumed: frame.len() }));
     }
 
+    //= 8656-11.3-1
     #[test]
     fn a_data_indication_is_what_the_builder_would_write(payload in prop::collection::vec(any::<u8>(), 0..2000), v6: bool, id: [u8; 12]) {
         let from = if v6 { "[2001:db8:2::9]:4321" } else { "192.0.2.9:4321" };
@@ -59,6 +61,7 @@ fn the_longest_payload_still_fits_and_a_longer_one_is_dropped() {
     assert_eq!(world.peer_sends(&alice, "192.0.2.99:1", Framing::MAX_PAYLOAD + 1), Verdict::Nothing);
 }
 
+//= 8656-14-2
 #[test]
 fn the_payload_is_the_part_that_was_sent() {
     let mut world = World::new();
@@ -90,6 +93,40 @@ fn the_payload_is_the_part_that_was_sent() {
     assert_eq!(part(&bytes, verdict), (b"whole".to_vec(), true));
 }
 
+//= 8656-13.1-1 8656-13.2-3 8656-13.3-2 8656-15-1
+#[test]
+fn the_df_bit_is_set_between_ipv4_and_ipv4_and_for_connections() {
+    let (v4, v6) = ("192.0.2.99:1", "[2001:db8:2::99]:1");
+    let (from_v4, from_v6) = ("192.0.2.7:4000", "[2001:db8:7::1]:4000");
+    for (from, transport, peer, expected) in [
+        (from_v4, Transport::Udp, v4, true),
+        (from_v4, Transport::Udp, v6, false),
+        (from_v6, Transport::Udp, v4, false),
+        (from_v6, Transport::Udp, v6, false),
+        (from_v6, Transport::Tcp, v4, true),
+        (from_v4, Transport::Tls, v6, true),
+    ] {
+        let mut world = World::new();
+        let mut alice = Client::alice(from);
+        alice.flow.transport = transport;
+        let both = alice.allocate_request().raw(AttributeType::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]);
+        alice.allocate_with(&mut world, both);
+        alice.permit(&mut world, &[peer]);
+        let bytes = Builder::new(Class::Indication, Method::SEND, TransactionId([5; 12]))
+            .raw(AttributeType::DONT_FRAGMENT, b"")
+            .xor_address(AttributeType::XOR_PEER_ADDRESS, addr(peer))
+            .raw(AttributeType::DATA, b"x")
+            .finish();
+        match world.server.handle_client(world.now, alice.flow, &bytes) {
+            Verdict::Relay { dont_fragment, .. } => {
+                assert_eq!(dont_fragment, expected, "{from} {transport:?} {peer}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+//= 8656-11.2-1
 #[test]
 fn a_send_indication_that_lacks_something_is_dropped() {
     let mut world = World::new();
@@ -116,6 +153,7 @@ fn a_send_indication_that_lacks_something_is_dropped() {
     assert_eq!(world.server.counters().traffic.to_peers, 0);
 }
 
+//= 8656-11.5-1 8656-11.5-2 8656-18.13-1
 #[test]
 fn icmp_errors_are_told_to_the_client() {
     let mut world = World::new();
@@ -142,6 +180,7 @@ fn icmp_errors_are_told_to_the_client() {
     assert_eq!(told("192.0.2.98:1", (3, 3), 0), [], "no permission");
 }
 
+//= 8656-5-8
 #[test]
 fn an_allocation_and_a_user_have_their_caps() {
     let caps = |allocation: Rates, user: Rates| {

@@ -16,6 +16,7 @@ fn long_challenge(world: &mut World, client: &mut Client) -> Answer {
     answer
 }
 
+//= 8489-9.2-1 8489-18.5.1.1-1
 #[test]
 fn sha256_is_offered_where_there_is_room() {
     let mut world = World::new();
@@ -30,6 +31,7 @@ fn sha256_is_offered_where_there_is_room() {
     assert!(tcp.challenge(&mut world).kinds().contains(&T::PASSWORD_ALGORITHMS));
 }
 
+//= 8489-9.2.4-16
 #[test]
 fn a_call_with_sha256() {
     let mut world = World::new();
@@ -44,6 +46,7 @@ fn a_call_with_sha256() {
     world.assert_empty();
 }
 
+//= 8489-9.2.4-9
 #[test]
 fn a_bid_down_is_noticed() {
     let mut world = World::new();

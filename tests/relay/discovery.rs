@@ -32,6 +32,7 @@ fn ask(world: &mut World, flow: FiveTuple, request: Builder) -> (String, String,
     (flow.server.to_string(), flow.client.to_string(), Answer(bytes))
 }
 
+//= 5780-6-1 5780-6.1-1 5780-6.1-2 5780-6.1-3 5780-6.1-4 5780-6.1-5 5780-6.1-6 5780-6.1-7 5780-6.1-12
 #[test]
 fn the_table_of_section_6_1() {
     let corners = ["198.51.100.1:3478", "198.51.100.2:3479", "198.51.100.1:3479", "198.51.100.2:3478"];
@@ -62,6 +63,7 @@ fn the_table_of_section_6_1() {
     }
 }
 
+//= 5780-6.1-10 5780-7.5-1
 #[test]
 fn the_answer_goes_to_the_port_asked_for() {
     let request = binding().raw(T::RESPONSE_PORT, &[0x12, 0x34, 0, 0]);
@@ -73,6 +75,7 @@ fn the_answer_goes_to_the_port_asked_for() {
     assert_eq!((to.as_str(), answer.code()), ("192.0.2.7:4000", 400));
 }
 
+//= 5780-6.1-8 5780-7.6-1
 #[test]
 fn padding_is_answered_with_as_much_up_to_a_frame() {
     for (asked, answered) in [(64, 64), (1_500, 1_500), (9_000, 1_500)] {
@@ -82,6 +85,7 @@ fn padding_is_answered_with_as_much_up_to_a_frame() {
     }
 }
 
+//= 5780-6-3
 #[test]
 fn with_one_address_the_questions_are_unknown() {
     for (mut world, flow) in [

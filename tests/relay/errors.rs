@@ -1,7 +1,7 @@
 //! Each way to be refused, with its code, and that it leaves nothing behind.
 
 use ternd::stun::{Attribute, AttributeType as T, Builder, Class, Method, TransactionId};
-use ternd::turn::{BindError, Output, Verdict};
+use ternd::turn::{BindError, Event, Output, Verdict};
 
 use crate::world::{Answer, Client, World, addr, auth_settings, settings};
 
@@ -18,6 +18,7 @@ fn allocate(world: &mut World, change: impl FnOnce(Builder) -> Builder) -> u16 {
 
 const UDP: &[u8] = &[17, 0, 0, 0];
 
+//= 8656-3.7-1 6062-5.1-1
 #[test]
 fn allocate_refuses_in_the_order_of_the_rfc() {
     let refused = |code, what: &str, change: &dyn Fn(Builder) -> Builder| {
@@ -55,9 +56,13 @@ fn allocate_refuses_in_the_order_of_the_rfc() {
     refused(400, "LIFETIME of 2 bytes", &|b| udp(b).raw(T::LIFETIME, &[0, 1]));
     refused(400, "DONT-FRAGMENT with a value", &|b| udp(b).raw(T::DONT_FRAGMENT, &[1]));
     refused(0, "IPv6 is relayed", &|b| udp(b).raw(T::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0]));
+    refused(420, "DONT-FRAGMENT from IPv4 to IPv6", &|b| {
+        udp(b).raw(T::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0]).raw(T::DONT_FRAGMENT, &[])
+    });
     refused(0, "DONT-FRAGMENT is supported", &|b| udp(b).raw(T::DONT_FRAGMENT, &[]));
 }
 
+//= 8656-7.2-2 8656-7.2-3
 #[test]
 fn a_family_without_a_relay_address_is_440() {
     let mut only_v4 = settings();
@@ -103,6 +108,7 @@ fn both_families_asked_for_and_none_to_be_had_is_508() {
     world.assert_empty();
 }
 
+//= 8489-6.3-1 8489-6.3.1.1-3 8489-6.3.1.1-4
 #[test]
 fn unknown_attributes_are_listed_and_signed() {
     let mut world = World::new();
@@ -123,6 +129,7 @@ fn unknown_attributes_are_listed_and_signed() {
     assert_eq!(answer.code(), 420, "CHANGE-REQUEST asks for what is not there");
 }
 
+//= 8489-9.2.4-1 8489-9.2.4-7 8656-5-1 8656-7.2-1
 #[test]
 fn authentication_comes_first_and_in_order() {
     let mut world = World::new();
@@ -153,6 +160,101 @@ fn authentication_comes_first_and_in_order() {
     assert_eq!(ask(sha256), 0);
 }
 
+//= 8489-6.3-2 8489-12-2
+#[test]
+fn attributes_of_other_messages_are_ignored() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    let strange = |b: Builder| {
+        b.raw(T::CHANNEL_NUMBER, &[1]).raw(T::XOR_MAPPED_ADDRESS, b"").raw(T::ERROR_CODE, &[0, 0, 9, 200])
+    };
+    let request = strange(alice.allocate_request());
+    alice.allocate_with(&mut world, request);
+    let request = strange(alice.request(Method::BINDING)).message_integrity(b"whatever");
+    assert_eq!(world.ask(alice.flow, &request.finish()).unwrap().code(), 0, "Binding asks for no credential");
+}
+
+//= 8489-6.3.1.1-1 8489-6.3.1.1-2 8489-9.2.4-8 8489-9.2.4-10 8489-9.2.4-11 8489-9.2.4-12 8489-9.2.4-13
+//= 8489-9.2.4-14 8489-9.2.4-15 8489-9.2.4-17 8489-14.8-1
+#[test]
+fn what_is_in_an_answer_and_what_is_not() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.challenge(&mut world);
+    let (key, nonce) = (alice.key(), alice.nonce.clone());
+    let request = |alice: &mut Client, user: &str| {
+        alice
+            .allocate_request()
+            .raw(T::USERNAME, user.as_bytes())
+            .raw(T::REALM, b"ternd")
+            .raw(T::NONCE, if user == "alice" { b"stale" } else { &nonce })
+    };
+    let incomplete = alice.allocate_request().message_integrity(key.as_bytes());
+    assert_eq!(world.ask(alice.flow, &incomplete.finish()).unwrap().kinds(), [T::ERROR_CODE]);
+
+    let challenge = [T::ERROR_CODE, T::REALM, T::NONCE, T::PASSWORD_ALGORITHMS];
+    for (code, user, key) in
+        [(401, "mallory", key.as_bytes()), (401, "bob", key.as_bytes()), (438, "alice", key.as_bytes())]
+    {
+        let bytes = request(&mut alice, user).message_integrity(key).finish();
+        let answer = world.ask(alice.flow, &bytes).unwrap();
+        assert_eq!(answer.code(), code, "{user}");
+        assert_eq!(answer.kinds(), challenge, "{user}");
+        if let (438, Some(Attribute::Nonce(nonce))) = (code, answer.get(T::NONCE)) {
+            alice.nonce = nonce.to_vec();
+        }
+    }
+    // The nonce of a 438 is a good one; answers to who is known are signed, and repeat nothing.
+    alice.allocate(&mut world);
+    assert_eq!(alice.permit(&mut world, &["192.0.2.99:1"]).kinds(), [T::MESSAGE_INTEGRITY]);
+    let forbidden = alice.permit(&mut world, &["10.0.0.1:1"]);
+    assert_eq!(forbidden.kinds(), [T::ERROR_CODE, T::MESSAGE_INTEGRITY]);
+    assert_eq!(forbidden.get(T::ERROR_CODE), Some(Attribute::ErrorCode { code: 403, reason: "Forbidden" }));
+}
+
+#[test]
+fn another_servers_realm_is_refused() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.challenge(&mut world);
+    let request = alice
+        .allocate_request()
+        .raw(T::USERNAME, b"alice")
+        .raw(T::REALM, b"elsewhere")
+        .raw(T::NONCE, &alice.nonce)
+        .message_integrity(alice.key().as_bytes());
+    assert_eq!(world.ask(alice.flow, &request.finish()).unwrap().code(), 401);
+    assert!(matches!(
+        world.events.last(),
+        Some(Event::Refused { rejection, .. }) if rejection.to_string() == "signed for another realm"
+    ));
+}
+
+//= 8489-6.3.1.1-5 8656-5-6
+#[test]
+fn refused_allocate_and_refresh_requests_name_the_software() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    let software = |answer: &crate::world::Answer| answer.kinds().contains(&T::SOFTWARE);
+    assert!(!software(&alice.challenge(&mut world)), "strangers get short answers");
+    for (method, named) in [(Method::ALLOCATE, true), (Method::REFRESH, true), (Method::CHANNEL_BIND, false)]
+    {
+        let request = alice.request(method);
+        let answer = alice.ask(&mut world, request);
+        assert_ne!(answer.code(), 0);
+        assert_eq!(software(&answer), named, "{method:?}");
+    }
+}
+
+//= 8489-16.1.2-1
+#[test]
+fn software_may_be_left_out() {
+    let mut world = World::with(ternd::turn::Settings { software: None, ..settings() }, auth_settings());
+    let mut alice = Client::alice("192.0.2.7:4000");
+    assert!(!alice.allocate(&mut world).kinds().contains(&T::SOFTWARE));
+}
+
+//= 8489-9.2.4-3
 #[test]
 fn a_nonce_belongs_to_one_client_address() {
     let mut world = World::new();
@@ -164,6 +266,7 @@ fn a_nonce_belongs_to_one_client_address() {
     assert_eq!(thief.ask(&mut world, request).code(), 438);
 }
 
+//= 8489-9-1
 #[test]
 fn what_follows_the_signature_does_not_count() {
     let mut world = World::new();
@@ -182,6 +285,7 @@ fn what_follows_the_signature_does_not_count() {
     assert_eq!(world.ask(alice.flow, &forged).unwrap().code(), 400);
 }
 
+//= 8656-5-5
 #[test]
 fn requests_without_an_allocation_are_437_once_authentic() {
     let mut world = World::new();
@@ -194,6 +298,7 @@ fn requests_without_an_allocation_are_437_once_authentic() {
     }
 }
 
+//= 8656-5-4
 #[test]
 fn nobody_touches_anothers_allocation() {
     let mut world = World::new();
@@ -221,6 +326,7 @@ fn nobody_touches_anothers_allocation() {
     assert_eq!(alice.refresh(&mut world, None).code(), 0, "alice has noticed nothing");
 }
 
+//= 8656-10.2-1 8656-10.2-2
 #[test]
 fn permissions_all_or_none() {
     let mut world = World::new();
@@ -251,6 +357,7 @@ fn permissions_all_or_none() {
     crate::world::assert_relayed(alice.send(&mut world, "192.0.2.98:1", b"x"), relay, "192.0.2.98:1", 1);
 }
 
+//= 8656-12.2-1
 #[test]
 fn channels_bind_one_number_to_one_peer() {
     let mut world = World::new();
@@ -293,6 +400,7 @@ fn old_clients_may_bind_more_channels_where_the_operator_says_so() {
     }
 }
 
+//= 8656-8.2-1
 #[test]
 fn refresh_of_another_family_is_443() {
     let mut world = World::new();
@@ -304,6 +412,7 @@ fn refresh_of_another_family_is_443() {
     }
 }
 
+//= 8656-5-8
 #[test]
 fn quotas_per_user_per_address_and_in_total() {
     let mut limited = settings();
@@ -351,6 +460,7 @@ fn a_user_cannot_take_all_ports_by_reservations() {
     assert_eq!(code(&mut world, &[0x80]), 0, "they have become free");
 }
 
+//= 8656-7.2-5
 #[test]
 fn a_user_is_one_user_whatever_the_time_stamp() {
     let mut limited = settings();
@@ -400,6 +510,7 @@ fn permissions_and_channels_are_capped() {
     assert_eq!(alice.permit(&mut world, &["192.0.2.3:0", "192.0.2.4:0"]).code(), 0, "the old ones are over");
 }
 
+//= 8656-5-5 8656-12-1
 #[test]
 fn noise_is_dropped_and_counted_without_an_answer() {
     let mut world = World::new();

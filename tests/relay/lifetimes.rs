@@ -32,6 +32,7 @@ fn a_refresh_starts_the_lifetime_anew() {
     world.assert_empty();
 }
 
+//= 8656-7.2-10
 #[test]
 fn the_lifetime_is_clamped_both_ways() {
     let mut world = World::new();
@@ -47,6 +48,7 @@ fn the_lifetime_is_clamped_both_ways() {
     assert_eq!(client.allocate_with(&mut world, request).lifetime(), Some(600));
 }
 
+//= 8656-9-1
 #[test]
 fn a_permission_lasts_300_seconds_and_data_does_not_refresh_it() {
     let mut world = World::new();
@@ -78,6 +80,7 @@ fn permissions_are_refreshed_by_either_request() {
     assert_relayed(alice.send(&mut world, "192.0.2.99:1", b"x"), relay, "192.0.2.99:1", 1);
 }
 
+//= 8656-12.6-1
 #[test]
 fn a_channel_lasts_600_seconds_but_needs_its_permission() {
     let mut world = World::new();
@@ -87,7 +90,9 @@ fn a_channel_lasts_600_seconds_but_needs_its_permission() {
     let relay = world.relay_of(&alice);
     alice.bind(&mut world, 0x4000, "192.0.2.99:1");
 
-    world.wait(300);
+    world.wait(299);
+    assert_relayed(alice.channel(&mut world, 0x4000, b"x"), relay, "192.0.2.99:1", 1);
+    world.wait(1);
     assert_eq!(alice.channel(&mut world, 0x4000, b"x"), Verdict::Nothing, "the permission is over");
     alice.permit(&mut world, &["192.0.2.99:1"]);
     assert_relayed(alice.channel(&mut world, 0x4000, b"x"), relay, "192.0.2.99:1", 1);
@@ -106,6 +111,7 @@ fn a_channel_lasts_600_seconds_but_needs_its_permission() {
     assert_eq!(alice.bind(&mut world, 0x4001, "192.0.2.99:1").code(), 0);
 }
 
+//= 8489-9.2.4-14 8656-5-3
 #[test]
 fn a_nonce_ends_after_its_lifetime() {
     let mut world = World::new();

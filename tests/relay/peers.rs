@@ -1,5 +1,6 @@
 //! Which peers data may reach and come from: the policy on all of its paths.
 
+use ternd::stun::AttributeType;
 use ternd::turn::{Framing, Rejection, RelayAddress, Verdict};
 
 use crate::world::{
@@ -107,4 +108,23 @@ fn permissions_of_one_allocation_mean_nothing_to_another() {
     assert_eq!(bob.bind(&mut world, 0x4000, "192.0.2.98:1").code(), 0);
     let relay = world.relay_of(&bob);
     assert_relayed(bob.channel(&mut world, 0x4000, b"x"), relay, "192.0.2.98:1", 1);
+}
+
+//= 8656-21.4-1 8656-21.4-2
+#[test]
+fn tunnels_lead_nowhere() {
+    let mut world = World::new();
+    let mut alice = Client::alice("[2001:db8:7::1]:4000");
+    let request = alice.allocate_request().raw(AttributeType::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0]);
+    alice.allocate_with(&mut world, request);
+    for tunnel in ["[2002:808:808::1]:1", "[2001:0:1::f7f7:f7f7]:1"] {
+        assert_eq!(alice.permit(&mut world, &[tunnel]).code(), 403, "{tunnel}");
+        assert_eq!(alice.bind(&mut world, 0x4000, tunnel).code(), 403, "{tunnel}");
+        // Nor do they lead here: the far end of such a client's tunnel might be its peer.
+        let mut client = Client::alice(tunnel);
+        let request = client.allocate_request();
+        assert_eq!(client.ask(&mut world, request).code(), 403, "{tunnel}");
+    }
+    alice.refresh(&mut world, Some(0));
+    world.assert_empty();
 }

@@ -8,6 +8,7 @@ use ternd::turn::{EndReason, Event, Framing, Output, Rejection, Traffic, Verdict
 
 use crate::world::{Client, World, addr, assert_relayed, assert_to_client, auth_settings, peer, settings};
 
+//= 8489-9.2.4-2 8489-9.2.4-6 8489-9.2.4-16 8489-14.14-1 8656-7.2-4 8656-12.5-1
 #[test]
 fn a_call_from_the_first_packet_to_the_last() {
     let mut world = World::new();
@@ -84,6 +85,7 @@ fn a_call_from_the_first_packet_to_the_last() {
     );
 }
 
+//= 8489-5-4 8489-12-1 8489-12-4 8489-14.7-1
 #[test]
 fn binding_tells_anybody_their_address() {
     let mut world = World::new();
@@ -166,6 +168,7 @@ fn strict_expiry_ends_running_calls() {
     assert_eq!(carol.refresh(&mut world, None).code(), 401);
 }
 
+//= 8489-6.3.1-1 8489-6.3.1-2
 #[test]
 fn a_retransmitted_request_gets_the_same_answer() {
     let mut world = World::new();
@@ -188,6 +191,7 @@ fn a_retransmitted_request_gets_the_same_answer() {
     assert_eq!(alice.ask(&mut world, request).code(), 437);
 }
 
+//= 8489-6.2.2-3
 #[test]
 fn the_allocation_ends_with_its_connection() {
     let mut world = World::new();
@@ -289,6 +293,7 @@ fn a_token_is_not_used_up_by_an_allocate_that_is_refused() {
     assert_eq!(rtcp.allocate_with(&mut world, request).relayed(), [addr("198.51.100.1:50001")]);
 }
 
+//= 8656-7.2-6
 #[test]
 fn a_reservation_lasts_30_seconds() {
     let mut world = World::new();
@@ -309,6 +314,7 @@ fn a_reservation_lasts_30_seconds() {
     assert_eq!(late.ask(&mut world, request).code(), 508);
 }
 
+//= 8656-8.1-1
 #[test]
 fn one_allocation_for_both_families() {
     let mut world = World::new();
@@ -336,6 +342,7 @@ fn one_allocation_for_both_families() {
     world.assert_empty();
 }
 
+//= 8656-18.12-1
 #[test]
 fn half_of_a_dual_allocation_is_better_than_none() {
     let mut only_v4 = settings();

@@ -51,6 +51,7 @@ fn bind(world: &mut World, from: &str, connection: ConnectionId) -> (Client, u16
     (data, code)
 }
 
+//= 6062-5.2-3 6062-5.2-7 6062-5.4-2 6062-5.5-1
 #[test]
 fn a_client_connects_to_a_peer() {
     let mut world = World::new();
@@ -71,6 +72,7 @@ fn a_client_connects_to_a_peer() {
     world.assert_empty();
 }
 
+//= 6062-5.3-1 6062-5.3-2
 #[test]
 fn a_peer_connects_to_a_client() {
     let mut world = World::new();
@@ -91,6 +93,7 @@ fn a_peer_connects_to_a_client() {
     assert_eq!(bind(&mut world, "192.0.2.7:4001", connection).1, 0);
 }
 
+//= 6062-5.2-4 6062-5.2-5 6062-5.2-8
 #[test]
 fn what_is_not_reached_or_not_bound_in_30_seconds_is_given_up() {
     let mut world = World::new();
@@ -109,6 +112,7 @@ fn what_is_not_reached_or_not_bound_in_30_seconds_is_given_up() {
     connect(&mut world, &mut alice, "192.0.2.98:80");
 }
 
+//= 6062-5.2-1 6062-5.2-2
 #[test]
 fn connect_is_refused() {
     let mut world = World::new();
@@ -139,6 +143,7 @@ fn connect_is_refused() {
     assert_eq!(udp.ask(&mut world, request).code(), 400, "a UDP allocation");
 }
 
+//= 6062-5.4-1 6062-5.4-2
 #[test]
 fn bind_is_refused_to_others_and_moves_to_the_right_shard() {
     let mut world = World::new();
@@ -240,5 +245,19 @@ fn peer_connections_are_capped_and_gone_ones_forgotten() {
     connect(&mut world, &mut alice, "192.0.2.99:3");
     world.server.client_gone(world.now, alice.flow);
     world.drive();
+    world.assert_empty();
+}
+
+//= 6062-5.1-2
+#[test]
+fn what_is_for_datagrams_is_refused() {
+    let mut world = World::new();
+    for (kind, value) in [(T::EVEN_PORT, &[0][..]), (T::DONT_FRAGMENT, &[]), (T::RESERVATION_TOKEN, &[0; 8])]
+    {
+        let mut client = Client::alice("192.0.2.7:4000");
+        client.flow.transport = Transport::Tcp;
+        let request = client.request(Method::ALLOCATE).raw(T::REQUESTED_TRANSPORT, &[6, 0, 0, 0]);
+        assert_eq!(client.ask(&mut world, request.raw(kind, value)).code(), 400, "{kind:?}");
+    }
     world.assert_empty();
 }

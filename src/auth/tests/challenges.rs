@@ -2,6 +2,7 @@
 
 use super::*;
 
+//= 8489-9.2.4-4
 #[test]
 fn an_offer_names_the_algorithms_in_nonce_and_list_alike() {
     let auth = new();

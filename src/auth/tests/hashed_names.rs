@@ -21,6 +21,7 @@ fn a_static_user_is_found() {
     assert_eq!(judge(&auth, &wrong), Err(unauthorized("(hashed)", Cause::WrongPassword)));
 }
 
+//= 8489-9.2.4-5
 #[test]
 fn hashes_are_offered_only_where_all_users_can_be_found_by_them() {
     let cookie = |settings| {

@@ -73,8 +73,14 @@ fn signed(username: &str, nonce: &[u8], key: &Key) -> Vec<u8> {
 
 /// One request of `client()` at `unix`, with a nonce that was fetched at `UNIX`.
 fn ask_at(auth: &Authenticator, unix: u64, username: &str, key: &Key) -> Result<Identity, Denied> {
-    let nonce = auth.challenge(client(), at(UNIX), false).nonce;
-    auth.authenticate(&Message::parse(&signed(username, nonce.as_bytes(), key)).unwrap(), client(), at(unix))
+    let challenge = auth.challenge(client(), at(UNIX), false);
+    let request = unsigned()
+        .raw(T::USERNAME, username.as_bytes())
+        .raw(T::REALM, challenge.realm.as_bytes())
+        .raw(T::NONCE, challenge.nonce.as_bytes())
+        .message_integrity(key.as_bytes())
+        .finish();
+    auth.authenticate(&Message::parse(&request).unwrap(), client(), at(unix))
 }
 
 fn ask(username: &str, key: &Key) -> Result<Identity, Denied> {

@@ -17,6 +17,7 @@ fn key(lifetime: u64) -> NonceKey {
     NonceKey::new([7; 32], Duration::from_secs(lifetime))
 }
 
+//= 8489-16-1
 #[test]
 fn good_for_its_lifetime() {
     for kind in kinds() {
@@ -33,6 +34,7 @@ fn good_for_its_lifetime() {
     }
 }
 
+//= 8489-16-1
 #[test]
 fn good_for_one_address_and_port() {
     let nonce = key(HOUR).issue(client(), UNIX, None);
@@ -105,6 +107,7 @@ fn nothing_can_be_taken_off_or_added() {
     }
 }
 
+//= 8489-9.2.4-3 8489-14.10-1 8656-5-2
 #[test]
 fn it_is_printable_and_differs_for_each_client_and_second() {
     let mut seen = std::collections::HashSet::new();

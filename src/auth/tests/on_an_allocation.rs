@@ -31,6 +31,7 @@ fn also_when_the_credential_has_run_out_unless_that_is_strict() {
     assert_eq!(ask_on(&strict, ENDS + 7, NAME, &key), Err(unauthorized(NAME, Cause::Expired { ago: 7 })));
 }
 
+//= 8656-6-2
 #[test]
 fn also_when_the_secret_is_gone() {
     let reloaded = authenticator(Settings { secrets: vec![Secret::new("c", "west")], ..settings() });

@@ -2,6 +2,7 @@
 
 use super::*;
 
+//= 8489-14.3-2
 #[test]
 fn the_profile() {
     for (text, prepared) in [
@@ -33,6 +34,7 @@ fn the_profile() {
     }
 }
 
+//= 8489-14.3-2
 #[test]
 fn a_configured_name_and_password_are_met_in_the_form_that_clients_send() {
     let user =

@@ -11,6 +11,7 @@ fn no_signature_is_a_challenge_whatever_else_is_there() {
     assert_eq!(judge(&auth, &behind), Err(Denied::Challenge), "a signature behind FINGERPRINT is none");
 }
 
+//= 8489-9.2.4-7
 #[test]
 fn then_what_is_missing() {
     let auth = new();
@@ -72,6 +73,7 @@ fn the_sha256_signature_decides_where_it_is_present() {
     assert_eq!(judge(&auth, &both.finish()), Err(unauthorized("alice", Cause::WrongPassword)));
 }
 
+//= 8489-14.6-1
 #[test]
 fn a_signature_cut_short_is_none() {
     // RFC 8489 section 14.6: the full 32 bytes, unless a usage allows less, and TURN does not.

@@ -86,6 +86,7 @@ fn a_credential_is_good_through_the_second_it_names() {
     );
 }
 
+//= 8489-14.3-1
 #[test]
 fn malformed_names() {
     let auth = new();

@@ -39,6 +39,7 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len as u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
 }
 
+//= 6062-5.5-2
 #[test]
 fn what_a_client_said_before_it_closed_reaches_a_slow_peer() {
     let relay = start(settings(&[], &["127.0.0.1:0"]));
@@ -113,6 +114,7 @@ fn answers_are_not_lost_when_a_stream_moves_to_another_shard() {
     relay.stop();
 }
 
+//= 8656-6-1
 #[test]
 fn two_tcp_relays_never_share_an_address() {
     let first = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() & !1;

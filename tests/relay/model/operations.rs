@@ -22,6 +22,10 @@ pub struct Setup {
     pub capped: bool,
     /// Clients begin without a nonce.
     pub strangers: bool,
+    /// The channel numbers of RFC 5766.
+    pub old: bool,
+    /// There is another server to go to.
+    pub elsewhere: bool,
     /// Strangers get few answers.
     pub stingy: bool,
 }
@@ -199,7 +203,8 @@ impl Setup {
         let about = [Everything, Everything, Everything, OneCall, OneCall, OneCall, Connections, Strangers];
         let focus = about[usize::from(bytes[4]) % about.len()];
         let (strangers, stingy) = (bytes[1] & 6 == 6, bytes[2] & 6 == 6);
-        Self { focus, tight: a, dual: !b, nat: c, capped: d, strangers, stingy }
+        let (old, elsewhere) = (bytes[3] & 6 == 6, bytes[0] & 2 == 2);
+        Self { focus, tight: a, dual: !b, nat: c, capped: d, strangers, old, elsewhere, stingy }
     }
 }
 
@@ -342,7 +347,7 @@ fn peer(s: &mut Source<'_>) -> Peer {
 }
 
 fn number(s: &mut Source<'_>) -> u16 {
-    s.pick(&[0x4000, 0x4000, 0x4000, 0x4000, 0x4001, 0x4FFF, 0x3FFF, 0x5000])
+    s.pick(&[0x4000, 0x4000, 0x4000, 0x4000, 0x4001, 0x4FFF, 0x3FFF, 0x7FFF])
 }
 
 fn lifetime(s: &mut Source<'_>) -> Option<u32> {

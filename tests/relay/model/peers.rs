@@ -67,7 +67,15 @@ impl Reference {
 
     pub fn send(&mut self, path: Path, peer: Named, len: usize, dont_fragment: bool) -> Relayed {
         match (self.at(path), peer.filter(|p| p.port() != 0)) {
-            (Some(id), Some(peer)) => self.relay_out(id, peer, len, dont_fragment),
+            (Some(id), Some(peer)) => {
+                let ipv4_only = self.clients[path].is_ipv4() && peer.is_ipv4();
+                self.relay_out(
+                    id,
+                    peer,
+                    len,
+                    dont_fragment && (self.transports[path].is_stream() || ipv4_only),
+                )
+            }
             _ => Relayed::Nothing,
         }
     }
@@ -202,7 +210,7 @@ impl Reference {
         ask: &Ask,
         connection: Option<usize>,
     ) -> Result<Vec<Out>, Refusal> {
-        let (now, alone) = (self.now, self.streams[ask.path] && self.at(ask.path).is_none());
+        let (now, alone) = (self.now, self.transports[ask.path].is_stream() && self.at(ask.path).is_none());
         let connection = connection.filter(|_| alone).ok_or(400u16)?;
         let a = self.of_connection(connection).ok_or(400u16)?;
         if a.user != user(ask) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use ternd::stun::{Family, Method};
-use ternd::turn::{BindError, EndReason, PortChoice, RelayTransport, Traffic};
+use ternd::turn::{BindError, EndReason, PortChoice, RelayTransport, Traffic, Transport};
 
 use super::operations::{Allocate, Path, Signer, WireFamily};
 
@@ -110,6 +110,9 @@ pub struct Rules {
     /// Answers a second to a stranger's address; 0: no limit.
     pub answers: u64,
     pub nonce_lifetime: u64,
+    pub last_channel: u16,
+    /// There is another server to go to when this one is full.
+    pub elsewhere: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -158,7 +161,7 @@ pub struct Reference {
     pub rules: Rules,
     pub now: u64,
     pub(super) clients: Vec<SocketAddr>,
-    pub(super) streams: Vec<bool>,
+    pub(super) transports: Vec<Transport>,
     pub(super) allocations: BTreeMap<usize, Allocation>,
     pub(super) made: usize,
     pub(super) tokens: usize,
@@ -176,13 +179,13 @@ pub struct Reference {
 pub(super) type Refusal = u16;
 
 impl Reference {
-    pub fn new(rules: Rules, paths: impl Iterator<Item = (SocketAddr, bool)>) -> Self {
-        let (clients, streams) = paths.unzip();
+    pub fn new(rules: Rules, paths: impl Iterator<Item = (SocketAddr, Transport)>) -> Self {
+        let (clients, transports) = paths.unzip();
         Self {
             rules,
             now: 0,
             clients,
-            streams,
+            transports,
             allocations: BTreeMap::new(),
             made: 0,
             tokens: 0,
@@ -387,7 +390,7 @@ impl Reference {
     /// So many a second over UDP, five seconds' worth at once.
     fn answers_stranger(&mut self, path: Path) -> bool {
         let rate = self.rules.answers;
-        if rate == 0 || self.streams[path] {
+        if rate == 0 || self.transports[path].is_stream() {
             return true;
         }
         let full = (5 * rate, self.now);
@@ -416,7 +419,7 @@ impl Reference {
             Some(17) => RelayTransport::Udp,
             Some(6) => {
                 let for_udp = wish.even_port.is_some() || wish.dont_fragment || wish.token.is_some();
-                if for_udp || !self.streams[ask.path] {
+                if for_udp || !self.transports[ask.path].is_stream() {
                     return Err(400);
                 }
                 RelayTransport::Tcp
@@ -461,12 +464,21 @@ impl Reference {
         {
             return Err(440);
         }
-        // 10.
+        // Section 3.7.
+        let translates = !self.transports[ask.path].is_stream() && self.clients[ask.path].is_ipv4();
+        if wish.dont_fragment && translates && reserved.is_none() && families == [Family::V6] {
+            return Err(420);
+        }
+        // 10. and 11.
         let of = |what: &dyn Fn(&Allocation) -> bool| self.allocations.values().filter(|a| what(a)).count();
         let here = network(self.clients[ask.path].ip());
-        if of(&|_| true) >= self.rules.allocations
-            || of(&|a| a.user == user(ask)) >= self.rules.per_user
-            || (wish.even_port == Some(true) && self.reserved_by(user(ask)) >= self.rules.per_user)
+        if wish.even_port == Some(true) && self.reserved_by(user(ask)) >= self.rules.per_user {
+            return Err(486);
+        }
+        if of(&|_| true) >= self.rules.allocations {
+            return Err(if self.goes_elsewhere(ask.path) { 300 } else { 486 });
+        }
+        if of(&|a| a.user == user(ask)) >= self.rules.per_user
             || of(&|a| network(self.clients[a.path].ip()) == here) >= self.rules.per_address
         {
             return Err(486);
@@ -571,6 +583,11 @@ impl Reference {
         self.reservations.values().any(|(_, reserved, until)| *reserved == local && *until > self.now)
     }
 
+    /// The other server speaks UDP and TCP over IPv4.
+    fn goes_elsewhere(&self, path: Path) -> bool {
+        self.rules.elsewhere && self.transports[path] != Transport::Tls && self.clients[path].is_ipv4()
+    }
+
     /// A user may hold as many reservations as allocations.
     fn reserved_by(&self, user: &str) -> usize {
         self.reservations.values().filter(|(by, _, until)| by == user && *until > self.now).count()
@@ -652,7 +669,7 @@ impl Reference {
         peer: Option<Named>,
     ) -> Result<Vec<Out>, Refusal> {
         let now = self.now;
-        let number = number.filter(|n| (0x4000..=0x4FFF).contains(n)).ok_or(400u16)?;
+        let number = number.filter(|n| (0x4000..=self.rules.last_channel).contains(n)).ok_or(400u16)?;
         let peer = peer.flatten().filter(|p| p.port() != 0).ok_or(400u16)?;
         let mut channels = self.allocations[&id].channels.clone();
         channels.retain(|_, (_, until)| *until > now);

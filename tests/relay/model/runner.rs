@@ -88,7 +88,13 @@ impl Runner {
         if setup.stingy {
             limits.unauthenticated_answers = 1;
         }
-        let settings = Settings { relay_addresses: relay_addresses.clone(), limits, ..settings() };
+        let settings = Settings {
+            relay_addresses: relay_addresses.clone(),
+            rfc5766_channels: setup.old,
+            alternate_servers: if setup.elsewhere { vec![addr("203.0.113.5:3478")] } else { Vec::new() },
+            limits,
+            ..settings()
+        };
         let world = World::with(settings.clone(), auth_settings());
         let rules = Rules {
             relays: relay_addresses.iter().map(|r| (r.local, r.announced)).collect(),
@@ -104,10 +110,12 @@ impl Runner {
             packets_of_user: limits.user_rates.packets as usize,
             answers: limits.unauthenticated_answers.into(),
             nonce_lifetime: auth_settings().nonce_lifetime.as_secs(),
+            last_channel: if setup.old { 0x7FFF } else { 0x4FFF },
+            elsewhere: setup.elsewhere,
         };
         let mut clients: Vec<Client> =
             PATHS.iter().map(|(from, transport)| client(from, *transport)).collect();
-        let paths = PATHS.iter().map(|(from, transport)| (addr(from), transport.is_stream()));
+        let paths = PATHS.iter().map(|(from, transport)| (addr(from), *transport));
         let mut reference = Reference::new(rules, paths);
         if !setup.strangers {
             for (path, client) in clients.iter_mut().enumerate() {
