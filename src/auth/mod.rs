@@ -335,10 +335,8 @@ impl Authenticator {
             .ok_or_else(|| signed.unauthorized(Cause::BadToken))?;
         let expires = token.expires(now).map_err(|ago| signed.unauthorized(Cause::Expired { ago }))?;
         let user = format!("{}/{}", key.id, mark(&token.mac_key));
-        let mac_key = Key::Token(token.mac_key);
-        if !verify(request, &mac_key) {
-            return Err(signed.unauthorized(Cause::NotTheTokensKey));
-        }
+        let mac_key = token.keys().map(Key::Token).find(|key| verify(request, key));
+        let mac_key = mac_key.ok_or_else(|| signed.unauthorized(Cause::NotTheTokensKey))?;
         Ok(Identity {
             username: key.id.as_str().into(),
             user: user.into(),

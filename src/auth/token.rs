@@ -101,6 +101,13 @@ impl Token {
         })
     }
 
+    /// What its client may sign with: the key, or the first 16 bytes of it, which is all that coturn and the clients made
+    /// for it take for HMAC-SHA1.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
+        let short = self.mac_key.get(..16).map(|key| Zeroizing::new(key.to_vec()));
+        std::iter::once(self.mac_key.clone()).chain(short)
+    }
+
     /// When it ends, in seconds since the Unix epoch, or how many seconds ago it did (RFC 7635 sections 7 and 9). A time
     /// stamp that lies ahead counts as one that lies as far back.
     pub(super) fn expires(&self, now: Now) -> Result<u64, u64> {

@@ -93,6 +93,11 @@ impl Allocation {
         self.relays.iter_mut().flatten()
     }
 
+    /// Can its client be reached? Else `flow` is the path it had, and may be another client's by now.
+    pub(super) fn has_path(&self) -> bool {
+        self.mobility.as_ref().is_none_or(|m| !m.lost)
+    }
+
     /// Counts a datagram against the caps of the allocation and of its user.
     pub(super) fn admit(&self, limits: &Limits, len: usize, now: Instant) -> bool {
         self.meter.admit(limits.allocation_rates, len, now)

@@ -63,6 +63,8 @@ counters! {
     no_channel,
     /// Data dropped: no permission for the peer.
     no_permission,
+    /// Data dropped: its client has gone, and may come back with a mobility ticket.
+    no_path,
     /// Data dropped: over a cap on bytes or packets per second.
     over_rate,
 }

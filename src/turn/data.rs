@@ -121,6 +121,10 @@ impl Server {
             self.counters.no_permission += 1;
             return Verdict::Nothing;
         }
+        if !allocation.has_path() {
+            self.counters.no_path += 1;
+            return Verdict::Nothing;
+        }
         if !allocation.admit(&self.settings.limits, len, now.instant) {
             self.counters.over_rate += 1;
             return Verdict::Nothing;
@@ -155,7 +159,10 @@ impl Server {
             Family::V4 => matches!(kind, 3 | 11),
             Family::V6 => matches!(kind, 1..=3),
         };
-        if !relevant || allocation.peers.permission(peer.0.ip(), now.instant).is_none() {
+        if !relevant
+            || !allocation.has_path()
+            || allocation.peers.permission(peer.0.ip(), now.instant).is_none()
+        {
             return;
         }
         let flow = allocation.flow;

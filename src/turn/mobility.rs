@@ -10,7 +10,11 @@
 //! ```
 //!
 //! A ticket names an allocation, no more: only the credentials that made the allocation can move it. It works once, and
-//! ends with the allocation. Permissions, channels and the place in the quotas go along.
+//! ends with the allocation. When a stream breaks first, the allocation waits for its client, as long as it would live.
+//! Permissions, channels and the place in the quotas go along.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::policy::tunnel;
 use super::rejection::Rejection;
@@ -19,37 +23,39 @@ use super::server::Random;
 use super::{Event, FiveTuple, Output, RelayTransport, Server};
 use crate::stun::{Attribute, AttributeType, Method, TransactionId};
 
-/// The value of MOBILITY-TICKET as this server makes it.
+/// The value of MOBILITY-TICKET as this server makes it: text, since some clients handle it as that.
 ///
 /// ```text
-/// | shard | 7 random bytes | MAC over these: 8 bytes |
+/// base64:  | shard | 7 random bytes | MAC over these: 7 bytes |
 /// ```
 /// The MAC tells what this server once gave out (437, make a new allocation) from what it never did (400).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct MobilityTicket([u8; 16]);
+pub(super) struct MobilityTicket([u8; TEXT]);
+
+const HEAD: usize = 8;
+const RAW: usize = 15;
+const TEXT: usize = RAW / 3 * 4;
 
 impl MobilityTicket {
     fn new(shard: u8, random: &mut Random) -> Self {
-        let [_, a, b, c, d, e, f, g] = random.next();
-        let head = [shard, a, b, c, d, e, f, g];
-        Self::sealed(head, random)
+        let mut head = random.next();
+        head[0] = shard;
+        Self::sealed(&head, random)
     }
 
-    fn sealed(head: [u8; 8], random: &Random) -> Self {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&head);
-        bytes[8..].copy_from_slice(&random.mac(b"mobility ticket", &head));
-        Self(bytes)
+    fn sealed(head: &[u8], random: &Random) -> Self {
+        let mut raw = [0; RAW];
+        raw[..HEAD].copy_from_slice(head);
+        raw[HEAD..].copy_from_slice(&random.mac(b"mobility ticket", head)[..RAW - HEAD]);
+        let mut text = [0; TEXT];
+        // Three bytes make four characters; the array is sized so.
+        let _ = STANDARD.encode_slice(raw, &mut text);
+        Self(text)
     }
 
-    /// Made by the shard that this random source belongs to?
-    fn is_genuine(&self, random: &Random) -> bool {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        *self == Self::sealed([a, b, c, d, e, f, g, h], random)
-    }
-
-    const fn shard(&self) -> u8 {
-        self.0[0]
+    fn raw(&self) -> Option<[u8; RAW]> {
+        let mut raw = [0; RAW];
+        STANDARD.decode_slice(self.0, &mut raw).is_ok().then_some(raw)
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -63,6 +69,8 @@ pub(super) struct Mobility {
     pub ticket: MobilityTicket,
     /// The path it moves to, until the client is heard on it.
     next: Option<FiveTuple>,
+    /// The stream that was its path has ended: the allocation waits for its client to come back.
+    pub lost: bool,
     /// The last move, to recognise a retransmission.
     moved: Option<(TransactionId, MobilityTicket)>,
 }
@@ -91,7 +99,8 @@ impl Server {
     /// Gives an allocation its first ticket.
     pub(super) fn make_mobile(&mut self, slot: usize) {
         let ticket = self.new_ticket(slot);
-        self.allocations[slot].mobility = Some(Box::new(Mobility { ticket, next: None, moved: None }));
+        self.allocations[slot].mobility =
+            Some(Box::new(Mobility { ticket, next: None, lost: false, moved: None }));
     }
 
     fn new_ticket(&mut self, slot: usize) -> MobilityTicket {
@@ -149,12 +158,14 @@ impl Server {
         if known.is_some() {
             return Ok(Some(known));
         }
-        let shard = ticket.shard();
-        if shard == self.shard && ticket.is_genuine(&self.random) {
+        let never = Rejection::BadRequest("no ticket of this server");
+        let Some(raw) = ticket.raw() else { return Err(never) };
+        let shard = raw[0];
+        if shard == self.shard && ticket == MobilityTicket::sealed(&raw[..HEAD], &self.random) {
             return Err(Rejection::AllocationMismatch("the ticket is used up, or its allocation is over"));
         }
         if shard == self.shard || !self.shared.has_shard(shard) {
-            return Err(Rejection::BadRequest("no ticket of this server"));
+            return Err(never);
         }
         if !request.flow.transport.is_stream() {
             return Err(Rejection::MobilityForbidden(
@@ -195,8 +206,12 @@ impl Server {
         self.by_flow.insert(request.flow, slot);
         self.by_ticket.remove(&used);
         let ticket = self.new_ticket(slot);
-        if let Some(mobility) = &mut self.allocations[slot].mobility {
+        let lost = self.allocations[slot].mobility.as_mut().is_some_and(|mobility| {
             mobility.ticket = ticket;
+            mobility.lost
+        });
+        if lost {
+            self.arrive(slot);
         }
         Ok(Some(ticket))
     }
@@ -211,20 +226,27 @@ impl Server {
 
     fn arrive(&mut self, slot: usize) {
         let allocation = &mut self.allocations[slot];
-        let Some(to) = allocation.mobility.as_mut().and_then(|m| m.next.take()) else { return };
+        let Some(mobility) = &mut allocation.mobility else { return };
+        let Some(to) = mobility.next.take() else { return };
+        mobility.lost = false;
         let from = std::mem::replace(&mut allocation.flow, to);
-        self.by_flow.remove(&from);
+        self.forget_path(slot, &from);
         self.counters.moves += 1;
         let user = self.allocations[slot].owner.user.clone();
         self.outputs.push_back(Output::Event(Event::AllocationMoved { from, to, user }));
     }
 
-    /// The stream of one path has ended; returns whether the allocation has another one to go on with.
+    /// The stream of one path has ended; returns whether the allocation goes on: on its other path, or with none until
+    /// its client comes with the ticket. What breaks first, and what is made then, is not the client's choice.
     pub(super) fn lose_path(&mut self, slot: usize, flow: &FiveTuple) -> bool {
         let allocation = &mut self.allocations[slot];
         let Some(mobility) = &mut allocation.mobility else { return false };
         match mobility.next {
-            None => false,
+            None => {
+                mobility.lost = true;
+                self.by_flow.remove(flow);
+                true
+            }
             Some(next) if next == *flow => {
                 mobility.next = None;
                 self.by_flow.remove(flow);
@@ -244,6 +266,13 @@ impl Server {
         self.by_ticket.remove(&mobility.ticket);
         if let Some(next) = &mobility.next {
             self.by_flow.remove(next);
+        }
+    }
+
+    /// A path that was lost may be somebody else's by now.
+    pub(super) fn forget_path(&mut self, slot: usize, flow: &FiveTuple) {
+        if self.slot_of(flow) == Some(slot) {
+            self.by_flow.remove(flow);
         }
     }
 }

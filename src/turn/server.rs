@@ -334,7 +334,7 @@ impl Server {
             self.close_relay(now, slot, family);
         }
         let allocation = self.allocations.remove(slot);
-        self.by_flow.remove(&allocation.flow);
+        self.forget_path(slot, &allocation.flow);
         if let Some(mobility) = &allocation.mobility {
             self.forget_mobility(mobility);
         }

@@ -185,10 +185,14 @@ fn tickets_that_are_none() {
     let (mut old, ticket) = mobile(&mut world, OLD);
     let mut new = elsewhere(&mut world, &old, NEW);
     assert_eq!(refresh(&mut world, &mut old, &ticket).code(), 400, "it has not moved");
-    let mut forged = ticket.clone();
-    forged[7] ^= 1;
-    for (bad, code) in [(&b""[..], 400), (b"short", 400), (&[0; 16], 400), (&[9; 16], 400), (&forged, 400)] {
-        assert_eq!(refresh(&mut world, &mut new, bad).code(), code, "{bad:?}");
+    assert!(ticket.iter().all(u8::is_ascii_graphic), "clients may take it for text");
+    for at in 0..ticket.len() {
+        let mut forged = ticket.clone();
+        forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+        assert_eq!(refresh(&mut world, &mut new, &forged).code(), 400, "another character {at}");
+    }
+    for bad in [&b""[..], b"short", &[0; 20], &[b'='; 20], &[b'/'; 20], &[b'A'; 21]] {
+        assert_eq!(refresh(&mut world, &mut new, bad).code(), 400, "{bad:?}");
     }
 
     // The new address has an allocation of its own.
@@ -237,8 +241,7 @@ fn allocate_asks_with_an_empty_ticket() {
         alice.flow.transport = Transport::Tcp;
         let request = alice.request(Method::ALLOCATE).raw(T::REQUESTED_TRANSPORT, &[transport, 0, 0, 0]);
         let answer = alice.ask(world, request.raw(T::MOBILITY_TICKET, ticket));
-        world.server.client_gone(world.now, alice.flow);
-        world.drive();
+        alice.refresh(world, Some(0));
         world.assert_empty();
         answer.code()
     };
@@ -255,7 +258,7 @@ fn allocate_asks_with_an_empty_ticket() {
     let mut off = World::new();
     alice.allocate(&mut off);
     let mut new = elsewhere(&mut off, &alice, NEW);
-    assert_eq!(refresh(&mut off, &mut new, &[0; 16]).code(), 405);
+    assert_eq!(refresh(&mut off, &mut new, &[b'A'; 20]).code(), 405);
 }
 
 #[test]
@@ -329,9 +332,49 @@ fn when_one_path_breaks_the_other_goes_on() {
     let verdict = world.peer_sends(&new, PEER, 5);
     assert_to_client(verdict, &new);
 
-    // The last one breaks.
-    world.server.client_gone(world.now, new.flow);
+    assert_all_gone(world, new);
+}
+
+#[test]
+fn a_stream_that_breaks_first_leaves_an_allocation_that_waits() {
+    let mut world = world();
+    let mut old = Client::alice(OLD);
+    old.flow.transport = Transport::Tls;
+    let request = old.allocate_request().raw(T::MOBILITY_TICKET, b"");
+    let first = ticket(&old.allocate_with(&mut world, request)).unwrap();
+    old.bind(&mut world, 0x4000, PEER);
+    world.server.client_gone(world.now, old.flow);
     assert_eq!(world.drive(), []);
+    assert_eq!(world.peer_sends(&old, PEER, 5), Verdict::Nothing);
+    assert_eq!(world.server.counters().no_path, 1);
+
+    // Its path is anybody's: whoever comes from there gets nothing of it.
+    let mut bob = Client::bob(OLD);
+    bob.flow.transport = Transport::Tls;
+    bob.allocate(&mut world);
+    assert_eq!(bob.channel(&mut world, 0x4000, b"x"), Verdict::Nothing);
+    assert_eq!(world.peer_sends(&old, PEER, 5), Verdict::Nothing);
+
+    // Nothing is left to fall back on, so the new path counts at once.
+    let mut new = elsewhere(&mut world, &old, NEW);
+    let second = ticket(&refresh(&mut world, &mut new, &first)).unwrap();
+    let verdict = world.peer_sends(&new, PEER, 5);
+    assert_to_client(verdict, &new);
+    assert_eq!(bob.refresh(&mut world, Some(0)).code(), 0, "bob's is where it was");
+
+    // And once more, but nobody comes.
+    let mut tcp = old.clone();
+    tcp.flow = Client::alice("203.0.113.8:1").flow;
+    tcp.flow.transport = Transport::Tcp;
+    tcp.challenge(&mut world);
+    assert_eq!(refresh(&mut world, &mut tcp, &second).code(), 0);
+    tcp.channel(&mut world, 0x4000, b"x");
+    world.server.client_gone(world.now, tcp.flow);
+    world.drive();
+    bob.allocate(&mut world);
+    world.wait(599);
+    assert_eq!(world.server.allocations(), 2);
+    world.wait(1);
     world.assert_empty();
 }
 

@@ -117,11 +117,17 @@ fn who_comes_with_a_token() {
     assert_eq!(identity.key.as_bytes(), MAC_KEY);
     assert_eq!(identity.bound(at(UNIX)), Some(Duration::from_secs(65)));
 
+    // As coturn's clients do it; and they are answered in kind.
+    let short = judge(&auth, &request(&auth, "kid", &sealed, &MAC_KEY[..16])).unwrap();
+    assert_eq!(short.key.as_bytes(), &MAC_KEY[..16]);
+    assert!(short.is(&identity));
+
     let refused = |username: &str, token: &[u8], key: &[u8], cause| {
         let denied = judge(&auth, &request(&auth, username, token, key)).unwrap_err();
         assert_eq!(denied, unauthorized(username, cause));
     };
     refused("kid", &sealed, b"another key, as long", Cause::NotTheTokensKey);
+    refused("kid", &sealed, &MAC_KEY[..15], Cause::NotTheTokensKey);
     refused("kid", b"", MAC_KEY, Cause::BadToken);
     refused("kit", &sealed, MAC_KEY, Cause::UnknownTokenKey);
     refused("alice", &sealed, md5("alice", "wonderland").as_bytes(), Cause::UnknownTokenKey);
