@@ -126,6 +126,7 @@ fn relay(t: &mut Table<'_>, relay: &mut Relay, turn: &mut turn::Settings) {
     t.key("default-lifetime", &mut turn.default_lifetime, duration(60..=DAY));
     t.key("max-lifetime", &mut turn.max_lifetime, duration(60..=DAY));
     t.key("rfc5766-channels", &mut turn.rfc5766_channels, flag);
+    t.key("mobility", &mut turn.mobility, flag);
     t.key("alternate-servers", &mut turn.alternate_servers, list(server_address));
 }
 

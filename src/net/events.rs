@@ -14,6 +14,12 @@ pub(super) fn record(event: &Event) {
             "allocation of user {user:?} from {} ({}) at {relay} for {} s",
             flow.client, flow.transport.name(), lifetime.as_secs()
         ),
+        Event::AllocationMoved { from, to, user } => debug!(
+            target: "ternd::relay",
+            user = **user, client:% = to.client, transport = to.transport.name();
+            "allocation of user {user:?} moved from {} ({}) to {} ({})",
+            from.client, from.transport.name(), to.client, to.transport.name()
+        ),
         Event::AllocationEnded { flow, user, relay, lived, traffic, reason } => info!(
             target: "ternd::relay",
             user = **user, client:% = flow.client, transport = flow.transport.name(), seconds = lived.as_secs(),

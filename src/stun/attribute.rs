@@ -92,6 +92,8 @@ attribute_types! {
     RESPONSE_ORIGIN = 0x802B, "RESPONSE-ORIGIN";
     /// RFC 5780 section 7.4.
     OTHER_ADDRESS = 0x802C, "OTHER-ADDRESS";
+    /// RFC 8016 section 3.3.
+    MOBILITY_TICKET = 0x8030, "MOBILITY-TICKET";
 }
 
 impl AttributeType {
@@ -275,6 +277,8 @@ pub enum Attribute<'a> {
     ResponseOrigin(SocketAddr),
     /// Where it would come from with both flags of CHANGE-REQUEST.
     OtherAddress(SocketAddr),
+    /// Names an allocation that moves; empty to ask for one.
+    MobilityTicket(&'a [u8]),
     /// A type this crate does not know.
     Unknown(AttributeType, &'a [u8]),
 }
@@ -362,6 +366,7 @@ impl<'a> RawAttribute<'a> {
                 _ => return Err(bad),
             },
             T::RESPONSE_ORIGIN => Attribute::ResponseOrigin(decode_address(v).ok_or(bad)?),
+            T::MOBILITY_TICKET => Attribute::MobilityTicket(v),
             T::OTHER_ADDRESS => Attribute::OtherAddress(decode_address(v).ok_or(bad)?),
             T::MESSAGE_INTEGRITY_SHA256 | T::UNKNOWN_ATTRIBUTES | T::DONT_FRAGMENT => return Err(bad),
             other => Attribute::Unknown(other, v),

@@ -34,6 +34,8 @@ pub(super) struct Pending {
     port: PortChoice,
     /// Families still to hear of.
     waiting: Vec<Family>,
+    /// It is to have a mobility ticket.
+    mobile: bool,
     /// The client has gone meanwhile.
     abandoned: bool,
 }
@@ -44,6 +46,7 @@ struct Wish {
     families: Vec<Family>,
     port: PortChoice,
     token: Option<ReservationToken>,
+    mobile: bool,
     lifetime: Duration,
 }
 
@@ -114,6 +117,7 @@ impl Server {
                 lifetime: wish.lifetime,
                 port: wish.port,
                 waiting: wish.families,
+                mobile: wish.mobile,
                 abandoned: false,
             },
         );
@@ -148,6 +152,7 @@ impl Server {
         // 4. DONT-FRAGMENT is supported; only its form can be wrong.
         request.get(T::DONT_FRAGMENT)?;
 
+        let mobile = self.wants_mobility(request, transport)?;
         let even_port = request.get(T::EVEN_PORT)?;
         let requested = request.get(T::REQUESTED_ADDRESS_FAMILY)?;
         let additional = request.get(T::ADDITIONAL_ADDRESS_FAMILY)?;
@@ -164,7 +169,7 @@ impl Server {
             let local = self.shared.reserved(*token, now.instant).ok_or(Rejection::NoReservation)?;
             let families = vec![Family::of(&local.ip())];
             let port = PortChoice::Exactly(local);
-            return Ok(Wish { transport, families, port, token: Some(*token), lifetime });
+            return Ok(Wish { transport, families, port, token: Some(*token), mobile, lifetime });
         }
         // 6. One of the two family attributes.
         if requested.is_some() && additional.is_some() {
@@ -204,7 +209,7 @@ impl Server {
             Some(_) if reserve => PortChoice::EvenPair,
             Some(_) => PortChoice::Even,
         };
-        Ok(Wish { transport, families, port, token: None, lifetime })
+        Ok(Wish { transport, families, port, token: None, mobile, lifetime })
     }
 
     /// Seconds asked for, clamped: the default is the least, the maximum the most (RFC 8656 section 7.2).
@@ -295,6 +300,10 @@ impl Server {
             let expires = now.instant + RESERVATION_LIFETIME;
             self.shared.reserve(token, &identity.user, next, now.instant, expires);
         }
+        if pending.mobile {
+            self.make_mobile(slot);
+        }
+        let allocation = &self.allocations[slot];
         let event = Event::AllocationCreated {
             flow: allocation.flow,
             user: allocation.owner.user.clone(),
@@ -320,6 +329,9 @@ impl Server {
         builder = builder
             .u32(AttributeType::LIFETIME, left)
             .xor_address(AttributeType::XOR_MAPPED_ADDRESS, request.flow.client.0);
+        if let Some(mobility) = &allocation.mobility {
+            builder = builder.raw(AttributeType::MOBILITY_TICKET, mobility.ticket.as_bytes());
+        }
         if let Some(token) = allocation.reservation {
             builder = builder.raw(AttributeType::RESERVATION_TOKEN, &token);
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::meter::Meter;
+use super::mobility::Mobility;
 use super::shared::{ReservationToken, Ticket};
 use super::sorted_map::SortedMap;
 use super::{
@@ -39,6 +40,8 @@ pub(super) struct Allocation {
     pub failed: Option<(Family, BindError)>,
     pub traffic: Traffic,
     pub meter: Meter,
+    /// If it may move.
+    pub mobility: Option<Box<Mobility>>,
     /// The earliest time that the timer queue knows for this allocation.
     pub scheduled: Instant,
     /// The quota it counts against; given back on drop.
@@ -67,6 +70,7 @@ impl Allocation {
             failed: None,
             traffic: Traffic::default(),
             meter: Meter::default(),
+            mobility: None,
             scheduled: Instant::from_millis(u64::MAX),
             ticket,
         }

@@ -39,6 +39,8 @@ counters! {
     bindings,
     /// Allocations made.
     allocations,
+    /// Allocations that moved to another path of their client (RFC 8016).
+    moves,
     /// Requests answered with a challenge: 401 without a signature, 438.
     challenges,
     /// Signed requests refused because of the user name or the key.

@@ -31,6 +31,7 @@ impl Server {
             self.counters.no_allocation += 1;
             return Verdict::Nothing;
         };
+        self.heard_on(slot, flow);
         let Some(peer) = self.allocations[slot].peers.peer_of(data.number, now.instant) else {
             //= 8656-12-1
             self.counters.no_channel += 1;
@@ -46,6 +47,7 @@ impl Server {
             self.counters.no_allocation += 1;
             return Verdict::Nothing;
         };
+        self.heard_on(slot, flow);
         let peer = message
             .find(AttributeType::XOR_PEER_ADDRESS)
             .and_then(|a| decode_xor_address(a.value, message.transaction_id()))

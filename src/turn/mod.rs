@@ -27,6 +27,7 @@ mod data;
 mod framing;
 mod limiter;
 mod meter;
+mod mobility;
 mod nat_discovery;
 mod output;
 mod policy;

@@ -149,6 +149,15 @@ pub enum Event {
         /// Until it must be refreshed.
         lifetime: Duration,
     },
+    /// The client of an allocation has moved (RFC 8016).
+    AllocationMoved {
+        /// The path it had.
+        from: FiveTuple,
+        /// The path it has.
+        to: FiveTuple,
+        /// The user, without the time stamp.
+        user: Arc<str>,
+    },
     /// An allocation has ended.
     AllocationEnded {
         /// The client's path.

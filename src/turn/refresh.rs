@@ -30,6 +30,8 @@ impl Server {
             //= 8656-8.2-1
             Some(_) => return Err(Rejection::PeerAddressFamilyMismatch),
         };
+        // What is deleted need not move first.
+        let ticket = if desired.is_zero() { None } else { self.take_path(request, slot)? };
         let allocation = &mut self.allocations[slot];
 
         match only {
@@ -47,7 +49,10 @@ impl Server {
             }
         }
         let left = seconds_until(now.instant + desired, now.instant);
-        let builder = request.success().u32(AttributeType::LIFETIME, left);
+        let mut builder = request.success().u32(AttributeType::LIFETIME, left);
+        if let Some(ticket) = ticket {
+            builder = builder.raw(AttributeType::MOBILITY_TICKET, ticket.as_bytes());
+        }
         Ok(request.seal(self.with_software(builder)))
     }
 }

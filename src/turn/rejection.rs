@@ -36,6 +36,9 @@ pub enum Rejection {
     /// 403: the client itself comes through a tunnel (RFC 8656 section 21.4).
     #[error("a client in {0} could make packets go round and round")]
     TunnelledClient(&'static str),
+    /// 405: the allocation can't move (RFC 8016 section 3.4).
+    #[error("{0}")]
+    MobilityForbidden(&'static str),
     /// 420: attributes that must be understood and are not.
     #[error("unknown attributes {0:?}")]
     UnknownAttributes(Vec<AttributeType>),
@@ -82,6 +85,7 @@ impl Rejection {
             Self::Denied(Denied::Incomplete | Denied::WrongAlgorithms) | Self::BadRequest(_) => 400,
             Self::Denied(Denied::Challenge | Denied::Unauthorized { .. }) => 401,
             Self::Forbidden { .. } | Self::TunnelledClient(_) => 403,
+            Self::MobilityForbidden(_) => 405,
             Self::UnknownAttributes(_) => 420,
             Self::AllocationMismatch(_) => 437,
             Self::Denied(Denied::StaleNonce) => 438,
@@ -108,6 +112,7 @@ impl Rejection {
             300 => "Try Alternate",
             400 => "Bad Request",
             403 => "Forbidden",
+            405 => "Mobility Forbidden",
             420 => "Unknown Attribute",
             437 => "Allocation Mismatch",
             440 => "Address Family not Supported",

@@ -11,6 +11,7 @@ use slab::Slab;
 use super::allocate::Pending;
 use super::allocation::Allocation;
 use super::limiter::Limiter;
+use super::mobility::MobilityTicket;
 use super::policy::PeerPolicy;
 use super::rejection::Rejection;
 use super::request::Request;
@@ -44,6 +45,8 @@ pub struct Server {
     pub(super) pending: HashMap<usize, Pending, RandomState>,
     /// Which allocation a connection to a peer belongs to.
     pub(super) by_connection: HashMap<ConnectionId, usize, RandomState>,
+    /// Which allocation a mobility ticket stands for.
+    pub(super) by_ticket: HashMap<MobilityTicket, usize, RandomState>,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     pub(super) outputs: VecDeque<Output>,
     pub(super) counters: Counters,
@@ -70,6 +73,7 @@ impl Server {
             by_flow: HashMap::with_hasher(hasher()),
             pending: HashMap::with_hasher(hasher()),
             by_connection: HashMap::with_hasher(hasher()),
+            by_ticket: HashMap::with_hasher(hasher()),
             shard,
             settings,
             auth,
@@ -133,7 +137,7 @@ impl Server {
     fn request(&mut self, now: Now, request: &Request<'_>) {
         // A request that comes before the timers were looked at must not find, or even refresh, what is over.
         self.handle_timeout(now);
-        let slot = self.slot_of(&request.flow);
+        let slot = self.slot_meant(request);
         let client = request.flow.client.0;
         let identity = match slot {
             Some(slot) => {
@@ -146,7 +150,7 @@ impl Server {
             Err(denied) => return self.reject(now, request, denied.into()),
         };
         let request = Request { identity: Some(&identity), ..*request };
-        match self.carry_out(now, &request, slot, &identity) {
+        match self.carry_out(now, &request, &identity) {
             Ok(Some(answer)) => self.send(request.flow, answer),
             Ok(None) => {}
             Err(rejection) => self.reject(now, &request, rejection),
@@ -157,7 +161,6 @@ impl Server {
         &mut self,
         now: Now,
         request: &Request<'_>,
-        slot: Option<usize>,
         identity: &Identity,
     ) -> Result<Option<Vec<u8>>, Rejection> {
         let unknown = request.unknown_attributes(&[]);
@@ -170,6 +173,7 @@ impl Server {
             Method::CONNECTION_BIND => return self.connection_bind(now, request, identity),
             _ => {}
         }
+        let Some(slot) = self.redeem(request)? else { return Ok(None) };
         let slot = slot
             .filter(|slot| !self.pending.contains_key(slot))
             //= 8656-5-5
@@ -243,6 +247,7 @@ impl Server {
     pub fn client_gone(&mut self, now: Now, flow: FiveTuple) {
         if let Some(slot) = self.slot_of(&flow)
             && !self.abandon(now, slot)
+            && !self.lose_path(slot, &flow)
         {
             self.end(now, slot, EndReason::ClientGone);
         }
@@ -328,6 +333,9 @@ impl Server {
         }
         let allocation = self.allocations.remove(slot);
         self.by_flow.remove(&allocation.flow);
+        if let Some(mobility) = &allocation.mobility {
+            self.forget_mobility(mobility);
+        }
         self.outputs.push_back(Output::Event(Event::AllocationEnded {
             flow: allocation.flow,
             user: allocation.owner.user.clone(),
@@ -348,6 +356,7 @@ impl Server {
                 .retain(|Reverse((at, slot))| allocations.get(*slot).is_some_and(|a| a.scheduled == *at));
             self.timers.shrink_to(64);
             self.by_flow.shrink_to(2 * self.allocations.len());
+            self.by_ticket.shrink_to(2 * self.allocations.len());
             self.outputs.shrink_to(64);
         }
         if self.allocations.is_empty() && self.allocations.capacity() > 64 {
@@ -427,6 +436,12 @@ impl Random {
     pub(super) fn next(&mut self) -> [u8; 8] {
         self.counter += 1;
         let [a, b, c, d, e, f, g, h, ..] = hmac_sha256(&self.seed, &[&self.counter.to_be_bytes()]);
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// Proves that a value was made with this seed.
+    pub(super) fn mac(&self, purpose: &[u8], value: &[u8]) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = hmac_sha256(&self.seed, &[purpose, value]);
         [a, b, c, d, e, f, g, h]
     }
 

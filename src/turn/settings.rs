@@ -32,6 +32,8 @@ pub struct Settings {
     /// Where clients are sent when [`Limits::allocations`] is reached: servers that take the same credentials, with
     /// ports that speak UDP and TCP. Empty: nowhere.
     pub alternate_servers: Vec<SocketAddr>,
+    /// Let clients keep an allocation when their address changes (RFC 8016).
+    pub mobility: bool,
     /// Bounds on everything that grows.
     pub limits: Limits,
 }
@@ -110,6 +112,7 @@ impl Default for Settings {
             rfc5766_channels: false,
             nat_discovery: None,
             alternate_servers: Vec::new(),
+            mobility: false,
             limits: Limits::default(),
         }
     }

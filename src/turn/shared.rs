@@ -171,6 +171,17 @@ struct Quota {
     networks: HashMap<IpAddr, usize>,
 }
 
+impl Quota {
+    fn leave(&mut self, network: IpAddr) {
+        if let Some(allocations) = self.networks.get_mut(&network) {
+            *allocations -= 1;
+            if *allocations == 0 {
+                self.networks.remove(&network);
+            }
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct User {
     allocations: usize,
@@ -191,6 +202,23 @@ impl Ticket {
     pub(super) fn meter(&self) -> &Meter {
         &self.meter
     }
+
+    /// Counts the allocation at another address of its client, unless that is at its limit.
+    pub(super) fn move_to(&mut self, client: IpAddr, limits: Option<&Limits>) -> Result<(), Limit> {
+        let network = network_of(client);
+        if network == self.network {
+            return Ok(());
+        }
+        let mut quota = lock(&self.shared.quota);
+        let there = quota.networks.get(&network).copied().unwrap_or(0);
+        if limits.is_some_and(|l| there >= l.allocations_per_address) {
+            return Err(Limit::AllocationsPerAddress);
+        }
+        quota.leave(self.network);
+        quota.networks.insert(network, there + 1);
+        self.network = network;
+        Ok(())
+    }
 }
 
 impl Drop for Ticket {
@@ -203,12 +231,7 @@ impl Drop for Ticket {
                 quota.users.remove(&self.user);
             }
         }
-        if let Some(allocations) = quota.networks.get_mut(&self.network) {
-            *allocations -= 1;
-            if *allocations == 0 {
-                quota.networks.remove(&self.network);
-            }
-        }
+        quota.leave(self.network);
     }
 }
 

@@ -11,6 +11,7 @@ mod discovery;
 mod errors;
 mod lifetimes;
 mod memory;
+mod mobility;
 mod model;
 mod peers;
 mod simulation;

@@ -1,0 +1,246 @@
+//! Mobility (RFC 8016): an allocation that stays when its client's address changes.
+//!
+//! ```text
+//! old path ══ Allocate, MOBILITY-TICKET empty ══►        ◄══ success, ticket 1
+//! new path ══ Refresh, ticket 1 ════════════════► redeem, take_path
+//!                                                        ◄══ success, ticket 2
+//! old path ◄════ data of peers                           both paths may send
+//! new path ══ Send or ChannelData ══════════════► heard_on
+//! new path ◄════ data of peers                           the old path is nobody's
+//! ```
+//!
+//! A ticket names an allocation, no more: only the credentials that made the allocation can move it. It works once, and
+//! ends with the allocation. Permissions, channels and the place in the quotas go along.
+
+use super::rejection::Rejection;
+use super::request::Request;
+use super::server::Random;
+use super::{Event, FiveTuple, Output, RelayTransport, Server};
+use crate::stun::{Attribute, AttributeType, Method, TransactionId};
+
+/// The value of MOBILITY-TICKET as this server makes it.
+///
+/// ```text
+/// | shard | 7 random bytes | MAC over these: 8 bytes |
+/// ```
+/// The MAC tells what this server once gave out (437, make a new allocation) from what it never did (400).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct MobilityTicket([u8; 16]);
+
+impl MobilityTicket {
+    fn new(shard: u8, random: &mut Random) -> Self {
+        let [_, a, b, c, d, e, f, g] = random.next();
+        let head = [shard, a, b, c, d, e, f, g];
+        Self::sealed(head, random)
+    }
+
+    fn sealed(head: [u8; 8], random: &Random) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&head);
+        bytes[8..].copy_from_slice(&random.mac(b"mobility ticket", &head));
+        Self(bytes)
+    }
+
+    /// Made by the shard that this random source belongs to?
+    fn is_genuine(&self, random: &Random) -> bool {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        *self == Self::sealed([a, b, c, d, e, f, g, h], random)
+    }
+
+    const fn shard(&self) -> u8 {
+        self.0[0]
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What an allocation that may move knows of it.
+#[derive(Debug)]
+pub(super) struct Mobility {
+    pub ticket: MobilityTicket,
+    /// The path it moves to, until the client is heard on it.
+    next: Option<FiveTuple>,
+    /// The last move, to recognise a retransmission.
+    moved: Option<(TransactionId, MobilityTicket)>,
+}
+
+impl Server {
+    /// Does an Allocate request ask for a ticket, and may it have one (RFC 8016 section 3.1.2)?
+    pub(super) fn wants_mobility(
+        &self,
+        request: &Request<'_>,
+        transport: RelayTransport,
+    ) -> Result<bool, Rejection> {
+        match request.message.find(AttributeType::MOBILITY_TICKET) {
+            None => Ok(false),
+            Some(a) if !a.value.is_empty() => {
+                Err(Rejection::BadRequest("MOBILITY-TICKET in an Allocate must be empty"))
+            }
+            Some(_) if !self.settings.mobility => Err(OFF),
+            // The connections to peers are joined to connections from the old address.
+            Some(_) if transport == RelayTransport::Tcp => {
+                Err(Rejection::MobilityForbidden("a TCP allocation can't move"))
+            }
+            Some(_) => Ok(true),
+        }
+    }
+
+    /// Gives an allocation its first ticket.
+    pub(super) fn make_mobile(&mut self, slot: usize) {
+        let ticket = self.new_ticket(slot);
+        self.allocations[slot].mobility = Some(Box::new(Mobility { ticket, next: None, moved: None }));
+    }
+
+    fn new_ticket(&mut self, slot: usize) -> MobilityTicket {
+        let ticket = loop {
+            let ticket = MobilityTicket::new(self.shard, &mut self.random);
+            if !self.by_ticket.contains_key(&ticket) {
+                break ticket;
+            }
+        };
+        self.by_ticket.insert(ticket, slot);
+        ticket
+    }
+
+    /// The ticket of a Refresh, if it shows one.
+    fn ticket(request: &Request<'_>) -> Result<Option<MobilityTicket>, Rejection> {
+        if request.message.method() != Method::REFRESH {
+            return Ok(None);
+        }
+        match request.get(AttributeType::MOBILITY_TICKET)? {
+            Some(Attribute::MobilityTicket(bytes)) => {
+                let bytes = bytes.try_into();
+                bytes
+                    .map(|b| Some(MobilityTicket(b)))
+                    .map_err(|_| Rejection::BadRequest("no ticket of this server"))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The allocation that a request means: that of its ticket, or else that of its path.
+    pub(super) fn slot_meant(&self, request: &Request<'_>) -> Option<usize> {
+        let ticket = Self::ticket(request).ok().flatten();
+        ticket.and_then(|t| self.by_ticket.get(&t).copied()).or_else(|| self.slot_of(&request.flow))
+    }
+
+    /// The same for a request that is authentic, with all that can be wrong with a ticket (RFC 8016 section 3.2.2).
+    /// `None`: the request goes to another shard.
+    pub(super) fn redeem(&mut self, request: &Request<'_>) -> Result<Option<Option<usize>>, Rejection> {
+        let here = self.slot_of(&request.flow);
+        let Some(ticket) = Self::ticket(request)? else { return Ok(Some(here)) };
+        if !self.settings.mobility {
+            return Err(OFF);
+        }
+        let known = self.by_ticket.get(&ticket).copied();
+        if let Some(slot) = here {
+            let moved = self.allocations[slot].mobility.as_ref().and_then(|m| m.moved);
+            return match known {
+                _ if moved == Some((request.message.transaction_id(), ticket)) => Ok(Some(here)),
+                Some(other) if other != slot => {
+                    Err(Rejection::AllocationMismatch("this 5-tuple has an allocation of its own"))
+                }
+                _ => Err(Rejection::BadRequest("a ticket is of no use on the allocation's own path")),
+            };
+        }
+        if known.is_some() {
+            return Ok(Some(known));
+        }
+        let shard = ticket.shard();
+        if shard == self.shard && ticket.is_genuine(&self.random) {
+            return Err(Rejection::AllocationMismatch("the ticket is used up, or its allocation is over"));
+        }
+        if shard == self.shard || !self.shared.has_shard(shard) {
+            return Err(Rejection::BadRequest("no ticket of this server"));
+        }
+        if !request.flow.transport.is_stream() {
+            return Err(Rejection::MobilityForbidden(
+                "the allocation is on another shard, and this datagram's path on this one; shards = 1 has one only",
+            ));
+        }
+        let bytes = request.message.as_bytes().to_vec();
+        self.outputs.push_back(Output::Migrate { flow: request.flow, shard, bytes });
+        Ok(None)
+    }
+
+    /// A valid Refresh has come over `request.flow`: if that is a new path, the allocation gets it beside the old one.
+    /// Returns the ticket for the answer to a Refresh with one.
+    pub(super) fn take_path(
+        &mut self,
+        request: &Request<'_>,
+        slot: usize,
+    ) -> Result<Option<MobilityTicket>, Rejection> {
+        let Some(used) = Self::ticket(request)? else { return Ok(None) };
+        let allocation = &mut self.allocations[slot];
+        let Some(mobility) = &mut allocation.mobility else { return Ok(None) };
+        if self.by_flow.contains_key(&request.flow) {
+            return Ok(Some(mobility.ticket));
+        }
+        let client = request.flow.client.0.ip();
+        allocation
+            .ticket
+            .move_to(client, Some(&self.settings.limits))
+            .map_err(Rejection::AllocationQuotaReached)?;
+        if let Some(never_used) = mobility.next.replace(request.flow) {
+            self.by_flow.remove(&never_used);
+        }
+        mobility.moved = Some((request.message.transaction_id(), used));
+        self.by_flow.insert(request.flow, slot);
+        self.by_ticket.remove(&used);
+        let ticket = self.new_ticket(slot);
+        if let Some(mobility) = &mut self.allocations[slot].mobility {
+            mobility.ticket = ticket;
+        }
+        Ok(Some(ticket))
+    }
+
+    /// Data has come over one of an allocation's paths. On the new one it tells that the client has moved.
+    #[inline]
+    pub(super) fn heard_on(&mut self, slot: usize, flow: FiveTuple) {
+        if self.allocations[slot].mobility.as_ref().is_some_and(|m| m.next == Some(flow)) {
+            self.arrive(slot);
+        }
+    }
+
+    fn arrive(&mut self, slot: usize) {
+        let allocation = &mut self.allocations[slot];
+        let Some(to) = allocation.mobility.as_mut().and_then(|m| m.next.take()) else { return };
+        let from = std::mem::replace(&mut allocation.flow, to);
+        self.by_flow.remove(&from);
+        self.counters.moves += 1;
+        let user = self.allocations[slot].owner.user.clone();
+        self.outputs.push_back(Output::Event(Event::AllocationMoved { from, to, user }));
+    }
+
+    /// The stream of one path has ended; returns whether the allocation has another one to go on with.
+    pub(super) fn lose_path(&mut self, slot: usize, flow: &FiveTuple) -> bool {
+        let allocation = &mut self.allocations[slot];
+        let Some(mobility) = &mut allocation.mobility else { return false };
+        match mobility.next {
+            None => false,
+            Some(next) if next == *flow => {
+                mobility.next = None;
+                self.by_flow.remove(flow);
+                // It has been counted there before.
+                let _ = allocation.ticket.move_to(allocation.flow.client.0.ip(), None);
+                true
+            }
+            Some(_) => {
+                self.arrive(slot);
+                true
+            }
+        }
+    }
+
+    /// The allocation has ended: nothing of its paths and tickets stays.
+    pub(super) fn forget_mobility(&mut self, mobility: &Mobility) {
+        self.by_ticket.remove(&mobility.ticket);
+        if let Some(next) = &mobility.next {
+            self.by_flow.remove(next);
+        }
+    }
+}
+
+const OFF: Rejection = Rejection::MobilityForbidden("relay.mobility is off");
