@@ -43,6 +43,8 @@ pub enum Key {
     Md5(Zeroizing<[u8; 16]>),
     /// 32 bytes.
     Sha256(Zeroizing<[u8; 32]>),
+    /// From an access token (RFC 7635): made by the authorization server, not of a password.
+    Token(Zeroizing<Vec<u8>>),
 }
 
 impl Key {
@@ -62,11 +64,12 @@ impl Key {
         }
     }
 
-    /// The algorithm it was derived with.
-    pub const fn algorithm(&self) -> Algorithm {
+    /// The algorithm it was derived with; `None`: it was not.
+    pub const fn algorithm(&self) -> Option<Algorithm> {
         match self {
-            Self::Md5(_) => Algorithm::Md5,
-            Self::Sha256(_) => Algorithm::Sha256,
+            Self::Md5(_) => Some(Algorithm::Md5),
+            Self::Sha256(_) => Some(Algorithm::Sha256),
+            Self::Token(_) => None,
         }
     }
 
@@ -75,14 +78,26 @@ impl Key {
         match self {
             Self::Md5(key) => &**key,
             Self::Sha256(key) => &**key,
+            Self::Token(key) => key,
         }
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({:?}, redacted)", self.algorithm())
+        let kind = match self {
+            Self::Md5(_) => "Md5",
+            Self::Sha256(_) => "Sha256",
+            Self::Token(_) => "Token",
+        };
+        write!(f, "Key({kind}, redacted)")
     }
+}
+
+/// A short name for a key, to tell its holders apart: it tells nothing else.
+pub(super) fn mark(key: &[u8]) -> String {
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = hash::<Sha256>(&[key]).into();
+    format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
 /// The value of USERHASH (RFC 8489 section 14.4).

@@ -1,14 +1,15 @@
 //! May this user name act, and with which key? (RFC 8489 section 9.2, draft-uberti-behave-turn-rest-00)
 //!
 //! What enters: a STUN request, where it came from, the time. What leaves: an [`Identity`] that signs and
-//! verifies, or a [`Denied`] with its cause. Two kinds of user work side by side:
+//! verifies, or a [`Denied`] with its cause. Three kinds of user work side by side:
 //!
 //! ```text
 //! time-limited   username = "1795347722:alice"                       issued by `ice`, or by anyone who has the secret
 //!                password = base64(HMAC-SHA1(secret, username))
 //! static         username = "alice", password from the configuration
+//! access token   username = "<key id>", the key itself comes sealed in ACCESS-TOKEN (RFC 7635)        `token.rs`
 //!
-//! key = MD5(username ":" realm ":" password)                         both kinds; SHA-256 where the client chooses it
+//! key = MD5(username ":" realm ":" password)                         the first two; SHA-256 where the client chooses it
 //! ```
 //!
 //! No file, no clock, no randomness: the secret of the nonces is handed in.
@@ -17,6 +18,7 @@ mod key;
 mod nonce;
 mod opaque;
 mod settings;
+mod token;
 mod username;
 
 use std::fmt;
@@ -30,11 +32,14 @@ use base64::engine::general_purpose::STANDARD;
 use crate::stun::{Attribute, AttributeType, INTEGRITY_SHA256_LEN, Message, hmac_sha1};
 use crate::time::Now;
 
+use key::mark;
 pub use key::{Algorithm, Key, userhash};
 pub use nonce::Nonce;
 use nonce::{Features, NonceKey};
 pub use opaque::{Forbidden, opaque_string};
-pub use settings::{Secret, Settings, StaticUser};
+pub use settings::{OAuth, Secret, Settings, StaticUser};
+use token::Token;
+pub use token::{TokenAlgorithm, TokenKey};
 pub use username::TimedUsername;
 
 /// A time-limited credential, ready to be handed to a client.
@@ -60,12 +65,32 @@ pub struct Identity {
     /// USERNAME as sent.
     pub username: Arc<str>,
     /// The user behind it, without the time stamp: what quotas count. A name that has nothing beside its time
-    /// stamp is a user of its own, as in coturn; otherwise all who come without a name would share one quota.
+    /// stamp is a user of its own, as in coturn; otherwise all who come without a name would share one quota. All who
+    /// come with tokens share the name of the key, so each token is a user.
     pub user: Arc<str>,
     /// Signs the responses, and verifies what comes later.
     pub key: Key,
     /// When the credential ends, in seconds since the Unix epoch. `None`: a static user.
     pub expires: Option<u64>,
+}
+
+impl Identity {
+    /// Is it the same one that acts, whatever it signs with?
+    pub fn is(&self, other: &Self) -> bool {
+        self.username == other.username && self.user == other.user
+    }
+
+    /// May `other`, who comes over the same path, be the same client with a fresh token (RFC 7635 section 9)?
+    pub fn may_become(&self, other: &Self) -> bool {
+        let by_token = |i: &Self| matches!(i.key, Key::Token(_));
+        by_token(self) && by_token(other) && self.username == other.username
+    }
+
+    /// How long it may still act, if that bounds what it makes: a token's allocation ends with the token.
+    pub fn bound(&self, now: Now) -> Option<Duration> {
+        let Key::Token(_) = self.key else { return None };
+        self.expires.map(|end| Duration::from_secs(end.saturating_sub(now.unix)))
+    }
 }
 
 /// Why a request that was signed was not accepted. The client sees 401 for all of these; the operator sees which.
@@ -86,6 +111,15 @@ pub enum Cause {
     /// Neither a static user nor a name with a time stamp.
     #[error("unknown user, and the name carries no time stamp")]
     UnknownUser,
+    /// USERNAME names no key that opens tokens.
+    #[error("unknown key of tokens (auth.oauth.keys)")]
+    UnknownTokenKey,
+    /// Sealed with another key or for another server, or no token.
+    #[error("the access token can't be opened (another key, or another server name)")]
+    BadToken,
+    /// The token is right, and its sender has not got its key.
+    #[error("not signed with the key of its access token")]
+    NotTheTokensKey,
     /// A static user with another password.
     #[error("wrong password")]
     WrongPassword,
@@ -128,6 +162,8 @@ pub struct Challenge<'a> {
     pub nonce: Nonce,
     /// The value of PASSWORD-ALGORITHMS; `None`: the attribute is left out.
     pub algorithms: Option<&'static [u8]>,
+    /// THIRD-PARTY-AUTHORIZATION, in a 401; `None`: tokens are not taken.
+    pub server_name: Option<&'a str>,
 }
 
 /// The longest USERNAME that must be read (RFC 8489 section 14.3); what is longer never gets into a log either.
@@ -170,6 +206,11 @@ impl Authenticator {
         }
     }
 
+    /// Are access tokens taken?
+    pub fn takes_tokens(&self) -> bool {
+        self.settings.oauth.is_some()
+    }
+
     /// The realm.
     pub fn realm(&self) -> &str {
         &self.settings.realm
@@ -204,6 +245,7 @@ impl Authenticator {
             realm: &self.settings.realm,
             nonce: self.nonces.issue(client, now.unix, offer.then_some(self.features)),
             algorithms: offer.then_some(OFFER),
+            server_name: self.settings.oauth.as_ref().map(|o| &*o.server_name),
         }
     }
 
@@ -241,11 +283,24 @@ impl Authenticator {
             Name::Plain(name) => name == owner.username.as_bytes(),
             Name::Hash(hash) => *hash == userhash(owner.username.as_bytes(), &self.settings.realm),
         };
-        if !same_name || signed.algorithm != owner.key.algorithm() {
+        // A token that is shown again need not be opened again.
+        let other_key = match owner.key.algorithm() {
+            Some(algorithm) => algorithm != signed.algorithm || self.token(request).is_some(),
+            None => self.token(request).is_some() && !verify(request, &owner.key),
+        };
+        if !same_name || other_key {
             return self.authenticate(request, client, now);
         }
+        if let Some(Duration::ZERO) = owner.bound(now) {
+            let ago = now.unix.saturating_sub(owner.expires.unwrap_or(now.unix));
+            return Err(signed.unauthorized(Cause::Expired { ago }));
+        }
         if !verify(request, &owner.key) {
-            let cause = if owner.expires.is_some() { Cause::NoSuchSecret } else { Cause::WrongPassword };
+            let cause = match owner {
+                Identity { key: Key::Token(_), .. } => Cause::NotTheTokensKey,
+                Identity { expires: Some(_), .. } => Cause::NoSuchSecret,
+                Identity { expires: None, .. } => Cause::WrongPassword,
+            };
             return Err(signed.unauthorized(cause));
         }
         if let (true, Some(expires)) = (self.settings.strict_expiry, owner.expires) {
@@ -260,11 +315,46 @@ impl Authenticator {
         if self.nonces.verify(signed.nonce, client, now.unix) { Ok(()) } else { Err(Denied::StaleNonce) }
     }
 
+    /// ACCESS-TOKEN, where tokens are taken, and who can open them.
+    fn token<'a>(&self, request: &Message<'a>) -> Option<(&'a [u8], &OAuth)> {
+        let oauth = self.settings.oauth.as_ref()?;
+        request.find(AttributeType::ACCESS_TOKEN).map(|a| (a.value, oauth))
+    }
+
+    /// The checks of RFC 7635 section 7.
+    fn identify_by_token(
+        &self,
+        (sealed, oauth): (&[u8], &OAuth),
+        signed: &Signed<'_>,
+        request: &Message<'_>,
+        now: Now,
+    ) -> Result<Identity, Denied> {
+        let named = |key: &&TokenKey| matches!(signed.name, Name::Plain(name) if name == key.id.as_bytes());
+        let key = oauth.keys.iter().find(named).ok_or_else(|| signed.unauthorized(Cause::UnknownTokenKey))?;
+        let token = Token::open(sealed, key, &oauth.server_name)
+            .ok_or_else(|| signed.unauthorized(Cause::BadToken))?;
+        let expires = token.expires(now).map_err(|ago| signed.unauthorized(Cause::Expired { ago }))?;
+        let user = format!("{}/{}", key.id, mark(&token.mac_key));
+        let mac_key = Key::Token(token.mac_key);
+        if !verify(request, &mac_key) {
+            return Err(signed.unauthorized(Cause::NotTheTokensKey));
+        }
+        Ok(Identity {
+            username: key.id.as_str().into(),
+            user: user.into(),
+            key: mac_key,
+            expires: Some(expires),
+        })
+    }
+
     //= 8489-9.2.4-10 8489-9.2.4-12
     fn identify(&self, signed: &Signed<'_>, request: &Message<'_>, now: Now) -> Result<Identity, Denied> {
         let realm = &self.settings.realm;
         if signed.realm != realm.as_bytes() {
             return Err(signed.unauthorized(Cause::WrongRealm));
+        }
+        if let Some(token) = self.token(request) {
+            return self.identify_by_token(token, signed, request, now);
         }
         let derive = |name: &[u8], password: &str| Key::derive(signed.algorithm, name, realm, password);
 

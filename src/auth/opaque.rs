@@ -20,6 +20,9 @@ pub enum Forbidden {
         /// Counted from 1.
         usize,
     ),
+    /// A character that may stand only beside certain others, such as a middle dot (RFC 8264 section 9.8).
+    #[error("one of its characters is not allowed in its place (RFC 8265)")]
+    Context,
 }
 
 /// Prepares text by the OpaqueString profile: composed (NFC), each kind of space a plain one; case and width stay.
@@ -35,8 +38,16 @@ pub enum Forbidden {
 /// [`Forbidden`] tells where.
 //= 8489-14.3-2
 pub fn opaque_string(text: &str) -> Result<Cow<'_, str>, Forbidden> {
+    let prepared = enforce(text)?;
+    // Composing can make a character of another one that is not allowed: what clients send must be right by itself.
+    enforce(&prepared)?;
+    Ok(prepared)
+}
+
+fn enforce(text: &str) -> Result<Cow<'_, str>, Forbidden> {
     OpaqueString::enforce(text).map_err(|error| match error {
         Error::BadCodepoint(bad) => Forbidden::Character(bad.position + 1),
-        Error::Invalid | Error::Unexpected(_) => Forbidden::Empty,
+        Error::Invalid | Error::Unexpected(_) if text.is_empty() => Forbidden::Empty,
+        Error::Invalid | Error::Unexpected(_) => Forbidden::Context,
     })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::opaque::opaque_string;
+use super::token::TokenKey;
 
 /// A secret shared with whoever issues time-limited credentials.
 #[derive(Clone)]
@@ -44,6 +45,15 @@ impl fmt::Debug for StaticUser {
     }
 }
 
+/// Tokens of authorization servers (RFC 7635).
+#[derive(Clone, Debug)]
+pub struct OAuth {
+    /// This server's name: told to clients in THIRD-PARTY-AUTHORIZATION, and sealed into each token.
+    pub server_name: String,
+    /// The keys that open tokens.
+    pub keys: Vec<TokenKey>,
+}
+
 /// Who may act.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -53,6 +63,8 @@ pub struct Settings {
     pub secrets: Vec<Secret>,
     /// Users that do not expire. One of these names is never looked at as time-limited.
     pub users: Vec<StaticUser>,
+    /// Take access tokens. `None`: ACCESS-TOKEN is an unknown attribute.
+    pub oauth: Option<OAuth>,
     /// How long a nonce is good for.
     pub nonce_lifetime: Duration,
     /// Refuse requests on a running allocation once its credential has expired. Otherwise running calls go on.
@@ -76,6 +88,7 @@ impl Default for Settings {
             realm: "ternd".into(),
             secrets: Vec::new(),
             users: Vec::new(),
+            oauth: None,
             //= 8656-5-3
             nonce_lifetime: Duration::from_secs(3600),
             strict_expiry: false,

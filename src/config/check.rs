@@ -134,6 +134,17 @@ fn auth(config: &Config, report: &Report<'_>) {
         let what = format!("two secrets have the id {id:?}");
         report.error("auth.secrets", what, "give each its own: it is how logs tell them apart");
     }
+    let (name, keys) = ("auth.oauth.server-name", "auth.oauth.keys");
+    for (one, other) in [(name, keys), (keys, name)] {
+        if report.has(one) && !report.has(other) {
+            report.error(other, format!("missing, though {one} is set"), "set both, or none of them");
+        }
+    }
+    let ids = config.auth.oauth.iter().flat_map(|oauth| &oauth.keys).map(|key| &key.id);
+    if let Some(id) = twice(ids) {
+        let what = format!("two keys have the id {id:?}");
+        report.error(keys, what, "give each its own: it is the user name of their clients");
+    }
     let names = config.auth.users.iter().filter_map(|user| opaque_string(&user.name).ok());
     if let Some(name) = twice(names) {
         let what = format!("two names are {name:?} for every client, spelt with other characters");

@@ -10,10 +10,10 @@ use super::reader::{Node, Read, Table};
 use super::values::{
     count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
     origin, port, port_range, private_file, rate, realm, secret, secret_file, sendable, server_address,
-    small_count,
+    small_count, token_key_file,
 };
 use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
-use crate::auth::{self, Secret, StaticUser, opaque_string};
+use crate::auth::{self, OAuth, Secret, StaticUser, TokenAlgorithm, TokenKey, opaque_string};
 use crate::{ice, signal, turn};
 
 /// Bounds have bounds: memory is taken for some of them at the start.
@@ -30,6 +30,9 @@ const LEVELS: &[(&str, LevelFilter)] = &[
     ("debug", LevelFilter::Debug),
     ("trace", LevelFilter::Trace),
 ];
+
+const TOKEN_ALGORITHMS: &[(&str, TokenAlgorithm)] =
+    &[("A128GCM", TokenAlgorithm::A128Gcm), ("A256GCM", TokenAlgorithm::A256Gcm)];
 
 const FORMATS: &[(&str, LogFormat)] = &[
     ("auto", LogFormat::Auto),
@@ -96,8 +99,34 @@ fn auth(t: &mut Table<'_>, auth: &mut auth::Settings) {
             Ok(StaticUser { name: name.into(), password })
         });
     });
+    t.section("oauth", |t| auth.oauth = oauth(t));
     t.key("nonce-lifetime", &mut auth.nonce_lifetime, duration(60..=DAY));
     t.key("strict-expiry", &mut auth.strict_expiry, flag);
+}
+
+fn oauth(t: &mut Table<'_>) -> Option<OAuth> {
+    let (mut server_name, mut keys) = (None, Vec::new());
+    t.optional("server-name", &mut server_name, name);
+    t.key("keys", &mut keys, list(token_key));
+    let keys: Vec<TokenKey> = keys.into_iter().flatten().collect();
+    server_name.map(|server_name| OAuth { server_name, keys })
+}
+
+/// `{ id = "2026", key-file = "...", algorithm = "A256GCM" }`.
+fn token_key(n: &Node<'_>) -> Read<Option<TokenKey>> {
+    let (mut id, mut bytes, mut algorithm) = (None, None, TokenAlgorithm::A256Gcm);
+    let mut fits = false;
+    n.fields(|t| {
+        t.optional("id", &mut id, name);
+        t.key("algorithm", &mut algorithm, one_of(TOKEN_ALGORITHMS));
+        t.key("key-file", &mut bytes, |n| token_key_file(n, algorithm));
+        fits = t.has("id") && t.has("key-file");
+    })?;
+    if !fits {
+        let fix = "write { id = \"2026\", key-file = \"...\", algorithm = \"A256GCM\" }";
+        return Err(n.error("needs an id and a key-file", fix));
+    }
+    Ok(id.zip(bytes).map(|(id, bytes)| TokenKey { id, algorithm, bytes }))
 }
 
 /// `{ id = "2026", secret = "..." }` or `{ id = "2025", secret-file = "..." }`.

@@ -86,6 +86,7 @@ fn full_toml_names_every_key_and_no_other() {
         ("fullchain.pem", &certificate),
         ("privkey.pem", &key),
         ("secret-2026", secret),
+        ("token-key", "a key of thirty-two bytes, raw ."),
         ("api-keys", secret),
     ]);
     let example = |line: &str| {
@@ -115,7 +116,14 @@ fn full_toml_names_every_key_and_no_other() {
     assert_eq!(config.auth.users[0].name, "alice");
 
     // Keys of an element, and names of the user's choice, are shown by an example each.
-    let elements = ["auth.secrets.id", "auth.secrets.secret", "auth.secrets.secret-file"];
+    let elements = [
+        "auth.secrets.id",
+        "auth.secrets.secret",
+        "auth.secrets.secret-file",
+        "auth.oauth.keys.id",
+        "auth.oauth.keys.key-file",
+        "auth.oauth.keys.algorithm",
+    ];
     written.remove("auth.users.alice");
     written.insert("auth.users.*".into());
     written.extend(elements.map(String::from));
@@ -223,6 +231,25 @@ fn secrets_come_from_files_too_and_in_order() {
     );
 }
 
+#[test]
+fn keys_of_tokens_are_bytes_or_base64() {
+    let base64 = "MDEyMzQ1Njc4OWFiY2RlZg==\n";
+    let files = files(&[("raw", "0123456789abcdef"), ("base64", base64), ("short", "MDEy"), ("none", "?")]);
+    let key = |file: &str| format!("{{ id = 'k', algorithm = 'A128GCM', key-file = '{file}' }}");
+    let text = |keys: &str| format!("[auth.oauth]\nserver-name = 'a'\nkeys = [{keys}]");
+    for file in ["raw", "base64"] {
+        let oauth = parse(&text(&key(file)), &files).unwrap().config.auth.oauth.unwrap();
+        assert_eq!(oauth.keys[0].bytes.as_slice(), b"0123456789abcdef", "{file}");
+        assert_eq!((&*oauth.server_name, &*oauth.keys[0].id), ("a", "k"));
+    }
+    for file in ["short", "none"] {
+        let errors = errors_with(&text(&key(file)), &files);
+        only(&errors, &["auth.oauth.keys[0].key-file", "no key of 16 bytes", "openssl rand -base64 16"]);
+    }
+    let twice = text(&format!("{}, {}", key("raw"), key("base64")));
+    only(&errors_with(&twice, &files), &["auth.oauth.keys", "two keys have the id \"k\""]);
+}
+
 // What is refused.
 
 #[test]
@@ -297,6 +324,14 @@ fn each_wrong_value_is_named() {
         ("[auth]\nstrict-expiry = 'no'", &["should be true or false"]),
         ("[auth]\nsecrets = [{ id = 'a' }]", &["auth.secrets[0]: needs an id, and either"]),
         ("[auth]\nsecret = ''", &["auth.secret: empty"]),
+        (
+            "[auth.oauth]\nserver-name = 'a'",
+            &["auth.oauth.keys: missing, though auth.oauth.server-name is set"],
+        ),
+        (
+            "[auth.oauth]\nserver-name = 'a'\nkeys = [{ id = 'a' }]",
+            &["keys[0]", "needs an id and a key-file"],
+        ),
         ("[relay]\naddresses = ['0.0.0.0']", &["relay.addresses[0]", "no single machine"]),
         ("[relay]\naddresses = '10.0.0.5'", &["should be a list", "in brackets"]),
         (

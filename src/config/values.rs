@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use super::ExternalIp;
 use super::reader::{Node, Read};
-use crate::auth::opaque_string;
+use crate::auth::{TokenAlgorithm, opaque_string};
 
 /// A list of values of one kind. Every faulty element is reported, not only the first.
 pub(super) fn list<T>(kind: impl Fn(&Node<'_>) -> Read<T>) -> impl Fn(&Node<'_>) -> Read<Vec<T>> {
@@ -284,6 +286,22 @@ pub(super) fn secret_file(node: &Node<'_>) -> Read<Option<Zeroizing<Vec<u8>>>> {
     let secret = without_line_end(&bytes);
     weigh(node, secret, 16)?;
     Ok(Some(Zeroizing::new(secret.to_vec())))
+}
+
+/// A key for access tokens in a file of its own, as bytes or in Base64, as long as its algorithm wants it.
+pub(super) fn token_key_file(node: &Node<'_>, algorithm: TokenAlgorithm) -> Read<Option<Zeroizing<Vec<u8>>>> {
+    let Some(content) = private_file(node)?.1 else { return Ok(None) };
+    let len = algorithm.key_len();
+    if content.len() == len {
+        return Ok(Some(content));
+    }
+    match STANDARD.decode(without_line_end(&content)).map(Zeroizing::new) {
+        Ok(key) if key.len() == len => Ok(Some(key)),
+        _ => Err(node.error(
+            format!("the file holds no key of {len} bytes"),
+            format!("make one with `openssl rand -base64 {len}`"),
+        )),
+    }
 }
 
 /// The content of a file with a secret: without the line breaks that editors leave at the end.

@@ -56,6 +56,8 @@ attribute_types! {
     REQUESTED_TRANSPORT = 0x0019, "REQUESTED-TRANSPORT";
     /// RFC 8656 section 18.9.
     DONT_FRAGMENT = 0x001A, "DONT-FRAGMENT";
+    /// RFC 7635 section 6.2.
+    ACCESS_TOKEN = 0x001B, "ACCESS-TOKEN";
     /// RFC 8489 section 14.6.
     MESSAGE_INTEGRITY_SHA256 = 0x001C, "MESSAGE-INTEGRITY-SHA256";
     /// RFC 8489 section 14.12.
@@ -92,6 +94,8 @@ attribute_types! {
     RESPONSE_ORIGIN = 0x802B, "RESPONSE-ORIGIN";
     /// RFC 5780 section 7.4.
     OTHER_ADDRESS = 0x802C, "OTHER-ADDRESS";
+    /// RFC 7635 section 6.1.
+    THIRD_PARTY_AUTHORIZATION = 0x802E, "THIRD-PARTY-AUTHORIZATION";
     /// RFC 8016 section 3.3.
     MOBILITY_TICKET = 0x8030, "MOBILITY-TICKET";
 }
@@ -277,6 +281,10 @@ pub enum Attribute<'a> {
     ResponseOrigin(SocketAddr),
     /// Where it would come from with both flags of CHANGE-REQUEST.
     OtherAddress(SocketAddr),
+    /// A key, sealed for the server.
+    AccessToken(&'a [u8]),
+    /// The name that tokens for this server are sealed with.
+    ThirdPartyAuthorization(&'a str),
     /// Names an allocation that moves; empty to ask for one.
     MobilityTicket(&'a [u8]),
     /// A type this crate does not know.
@@ -366,6 +374,8 @@ impl<'a> RawAttribute<'a> {
                 _ => return Err(bad),
             },
             T::RESPONSE_ORIGIN => Attribute::ResponseOrigin(decode_address(v).ok_or(bad)?),
+            T::ACCESS_TOKEN => Attribute::AccessToken(v),
+            T::THIRD_PARTY_AUTHORIZATION => Attribute::ThirdPartyAuthorization(text(v, 763).ok_or(bad)?),
             T::MOBILITY_TICKET => Attribute::MobilityTicket(v),
             T::OTHER_ADDRESS => Attribute::OtherAddress(decode_address(v).ok_or(bad)?),
             T::MESSAGE_INTEGRITY_SHA256 | T::UNKNOWN_ATTRIBUTES | T::DONT_FRAGMENT => return Err(bad),

@@ -62,10 +62,7 @@ impl Server {
         // 2. The 5-tuple must be free. The same request once more gets the same answer.
         if let Some(slot) = self.slot_of(&request.flow) {
             return match self.allocations.get(slot) {
-                Some(a)
-                    if a.transaction == request.message.transaction_id()
-                        && a.owner.username == identity.username =>
-                {
+                Some(a) if a.transaction == request.message.transaction_id() && a.owner.is(identity) => {
                     Ok((!self.pending.contains_key(&slot)).then(|| self.allocated(now, request, slot)))
                 }
                 _ => Err(Rejection::AllocationMismatch("this 5-tuple has an allocation already")),
@@ -157,7 +154,7 @@ impl Server {
         let requested = request.get(T::REQUESTED_ADDRESS_FAMILY)?;
         let additional = request.get(T::ADDITIONAL_ADDRESS_FAMILY)?;
         let token = request.get(T::RESERVATION_TOKEN)?;
-        let lifetime = self.lifetime(request.lifetime()?);
+        let lifetime = self.lifetime(now, request, request.lifetime()?);
 
         // 5. RESERVATION-TOKEN goes alone.
         if let Some(Attribute::ReservationToken(token)) = token {
@@ -212,10 +209,12 @@ impl Server {
         Ok(Wish { transport, families, port, token: None, mobile, lifetime })
     }
 
-    /// Seconds asked for, clamped: the default is the least, the maximum the most (RFC 8656 section 7.2).
-    pub(super) fn lifetime(&self, asked: Option<u32>) -> Duration {
+    /// Seconds asked for, clamped: the default is the least, the maximum the most (RFC 8656 section 7.2); and no longer
+    /// than the token of whoever asks (RFC 7635 section 9).
+    pub(super) fn lifetime(&self, now: Now, request: &Request<'_>, asked: Option<u32>) -> Duration {
         let (default, max) = (self.settings.default_lifetime, self.settings.max_lifetime);
-        asked.map_or(default, |s| Duration::from_secs(s.into()).min(max).max(default))
+        let lifetime = asked.map_or(default, |s| Duration::from_secs(s.into()).min(max).max(default));
+        request.identity.and_then(|i| i.bound(now)).map_or(lifetime, |bound| bound.min(lifetime))
     }
 
     /// 11. When all is in use, another server may have room; who has used up a quota of its own is not sent there.

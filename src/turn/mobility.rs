@@ -12,6 +12,7 @@
 //! A ticket names an allocation, no more: only the credentials that made the allocation can move it. It works once, and
 //! ends with the allocation. Permissions, channels and the place in the quotas go along.
 
+use super::policy::tunnel;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::server::Random;
@@ -179,6 +180,10 @@ impl Server {
             return Ok(Some(mobility.ticket));
         }
         let client = request.flow.client.0.ip();
+        // What could not have been made there can't move there.
+        if let Some(range) = tunnel(client) {
+            return Err(Rejection::TunnelledClient(range));
+        }
         allocation
             .ticket
             .move_to(client, Some(&self.settings.limits))

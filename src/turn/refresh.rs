@@ -6,10 +6,20 @@ use super::allocate::seconds_until;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::{EndReason, Server};
-use crate::stun::{Attribute, AttributeType};
+use crate::auth::Identity;
+use crate::stun::{Attribute, AttributeType, Method};
 use crate::time::Now;
 
 impl Server {
+    /// Does a Refresh show the next token of the allocation's client (RFC 7635 section 9)? Tokens don't say whose they
+    /// are. So it must come over the allocation's own path, with a token of the same authorization server: a mobility
+    /// ticket or a connection's number do not pass from one token to another.
+    pub(super) fn is_renewal(&self, request: &Request<'_>, owner: &Identity, identity: &Identity) -> bool {
+        request.message.method() == Method::REFRESH
+            && request.message.find(AttributeType::MOBILITY_TICKET).is_none()
+            && owner.may_become(identity)
+    }
+
     pub(super) fn refresh(
         &mut self,
         now: Now,
@@ -18,7 +28,7 @@ impl Server {
     ) -> Result<Vec<u8>, Rejection> {
         let desired = match request.lifetime()? {
             Some(0) => Duration::ZERO,
-            asked => self.lifetime(asked),
+            asked => self.lifetime(now, request, asked),
         };
         let only = match request.get(AttributeType::REQUESTED_ADDRESS_FAMILY)? {
             None => None,
@@ -33,6 +43,9 @@ impl Server {
         // What is deleted need not move first.
         let ticket = if desired.is_zero() { None } else { self.take_path(request, slot)? };
         let allocation = &mut self.allocations[slot];
+        if let Some(fresh) = request.identity.filter(|i| !allocation.owner.is(i)) {
+            allocation.owner = fresh.clone();
+        }
 
         match only {
             Some(family) if desired.is_zero() && allocation.relays().count() > 1 => {

@@ -57,6 +57,9 @@ impl<'a> Request<'a> {
             builder = builder
                 .raw(AttributeType::REALM, challenge.realm.as_bytes())
                 .raw(AttributeType::NONCE, challenge.nonce.as_bytes());
+            if let (Some(name), 401) = (challenge.server_name, rejection.code()) {
+                builder = builder.raw(AttributeType::THIRD_PARTY_AUTHORIZATION, name.as_bytes());
+            }
             if let Some(algorithms) = challenge.algorithms {
                 builder = builder.raw(AttributeType::PASSWORD_ALGORITHMS, algorithms);
             }

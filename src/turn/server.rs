@@ -163,7 +163,8 @@ impl Server {
         request: &Request<'_>,
         identity: &Identity,
     ) -> Result<Option<Vec<u8>>, Rejection> {
-        let unknown = request.unknown_attributes(&[]);
+        let also: &[_] = if self.auth.takes_tokens() { &[AttributeType::ACCESS_TOKEN] } else { &[] };
+        let unknown = request.unknown_attributes(also);
         if !unknown.is_empty() {
             return Err(Rejection::UnknownAttributes(unknown));
         }
@@ -178,7 +179,8 @@ impl Server {
             .filter(|slot| !self.pending.contains_key(slot))
             //= 8656-5-5
             .ok_or(Rejection::AllocationMismatch("this 5-tuple has no allocation"))?;
-        if self.allocations[slot].owner.username != identity.username {
+        let owner = &self.allocations[slot].owner;
+        if !owner.is(identity) && !self.is_renewal(request, owner, identity) {
             //= 8656-5-4
             return Err(Rejection::WrongCredentials);
         }

@@ -127,7 +127,7 @@ impl Server {
         let no_such = Rejection::BadRequest("no connection with this CONNECTION-ID waits to be bound");
         let Some(&slot) = self.by_connection.get(&connection) else { return Err(no_such) };
         let allocation = &mut self.allocations[slot];
-        if allocation.owner.username != identity.username {
+        if !allocation.owner.is(identity) {
             return Err(Rejection::WrongCredentials);
         }
         let waiting = |c: &&mut PeerConnection| {

@@ -35,6 +35,7 @@ fn types_have_the_numbers_of_the_registry() {
         (0x0018, "EVEN-PORT"),
         (0x0019, "REQUESTED-TRANSPORT"),
         (0x001A, "DONT-FRAGMENT"),
+        (0x001B, "ACCESS-TOKEN"),
         (0x001C, "MESSAGE-INTEGRITY-SHA256"),
         (0x001D, "PASSWORD-ALGORITHM"),
         (0x001E, "USERHASH"),
@@ -53,6 +54,8 @@ fn types_have_the_numbers_of_the_registry() {
         (0x8028, "FINGERPRINT"),
         (0x802B, "RESPONSE-ORIGIN"),
         (0x802C, "OTHER-ADDRESS"),
+        (0x802E, "THIRD-PARTY-AUTHORIZATION"),
+        (0x8030, "MOBILITY-TICKET"),
     ];
     let ours: Vec<_> = crate::any::known_types().iter().map(|kind| (kind.0, kind.name().unwrap())).collect();
     assert_eq!(ours, REGISTRY);

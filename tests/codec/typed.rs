@@ -74,6 +74,8 @@ fn bytes() {
     round_trip(vec(any::<u8>(), 0..=763), write(T::NONCE), |v| Attribute::Nonce(v));
     round_trip(vec(any::<u8>(), 0..2_000), write(T::DATA), |v| Attribute::Data(v));
     round_trip(vec(any::<u8>(), 0..2_000), write(T::PADDING), |v| Attribute::Padding(v));
+    round_trip(vec(any::<u8>(), 0..200), write(T::ACCESS_TOKEN), |v| Attribute::AccessToken(v));
+    round_trip(vec(any::<u8>(), 0..200), write(T::MOBILITY_TICKET), |v| Attribute::MobilityTicket(v));
     round_trip(any::<[u8; 32]>(), |b, v| b.raw(T::USERHASH, v), |v| Attribute::Userhash(v));
     round_trip(any::<[u8; 8]>(), |b, v| b.raw(T::RESERVATION_TOKEN, v), |v| Attribute::ReservationToken(v));
     round_trip(
@@ -87,6 +89,11 @@ fn bytes() {
 #[test]
 fn text() {
     round_trip(".{0,127}", |b, v| b.raw(T::SOFTWARE, v.as_bytes()), |v| Attribute::Software(v));
+    round_trip(
+        ".{0,127}",
+        |b, v| b.raw(T::THIRD_PARTY_AUTHORIZATION, v.as_bytes()),
+        |v| Attribute::ThirdPartyAuthorization(v),
+    );
     round_trip(
         "[a-z.]{0,255}",
         |b, v| b.raw(T::ALTERNATE_DOMAIN, v.as_bytes()),
@@ -274,9 +281,12 @@ fn each_type_in_its_lengths_and_no_other() {
         (T::REALM, &[], |n| n <= 763),
         (T::NONCE, &[], |n| n <= 763),
         (T::SOFTWARE, &[], |n| n <= 763),
+        (T::THIRD_PARTY_AUTHORIZATION, &[], |n| n <= 763),
         (T::ALTERNATE_DOMAIN, &[], |n| n <= 255),
         (T::DATA, &[], |_| true),
         (T::PADDING, &[], |_| true),
+        (T::ACCESS_TOKEN, &[], |_| true),
+        (T::MOBILITY_TICKET, &[], |_| true),
         (T::USERHASH, &[], |n| n == 32),
         (T::MESSAGE_INTEGRITY, &[], |n| n == 20),
         (T::MESSAGE_INTEGRITY_SHA256, &[], |n| [16, 20, 24, 28, 32].contains(&n)),

@@ -17,6 +17,7 @@ mod peers;
 mod simulation;
 mod story;
 mod tcp;
+mod tokens;
 mod world;
 
 #[global_allocator]

@@ -224,6 +224,9 @@ fn a_refused_refresh_moves_nothing() {
         .raw(T::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0]);
     assert_eq!(new.ask(&mut world, request).code(), 443);
     assert!(!world.server.has_allocation(&new.flow));
+    let mut tunnelled = elsewhere(&mut world, &old, "[2002:cb00:7107::1]:4000");
+    assert_eq!(refresh(&mut world, &mut tunnelled, &ticket).code(), 403);
+    assert!(!world.server.has_allocation(&tunnelled.flow));
     assert_eq!(refresh(&mut world, &mut new, &ticket).code(), 0);
 }
 

@@ -23,7 +23,7 @@ fn what_is_chosen_must_have_been_offered() {
     let ask = |list: &[u8], chosen: &[u8], key: &Key| {
         let request = with_nonce(b"alice", nonce).raw(T::PASSWORD_ALGORITHMS, list);
         let request = request.raw(T::PASSWORD_ALGORITHM, chosen).message_integrity_sha256(key.as_bytes());
-        judge(&auth, &request.finish()).map(|identity| identity.key.algorithm())
+        judge(&auth, &request.finish()).map(|identity| identity.key.algorithm().unwrap())
     };
     let sha256 = Key::derive(Algorithm::Sha256, b"alice", "ternd", "wonderland");
     let md5 = md5("alice", "wonderland");

@@ -7,6 +7,7 @@ mod nonces;
 mod on_an_allocation;
 mod opaque_strings;
 mod order_of_checks;
+mod tokens;
 mod usernames;
 mod who_gets_in;
 

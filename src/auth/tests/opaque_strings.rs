@@ -27,6 +27,8 @@ fn the_profile() {
         ("\u{0}", Forbidden::Character(1)),
         ("\u{e9}\u{ad}", Forbidden::Character(2)),
         ("ab\u{fffe}", Forbidden::Character(3)),
+        // The Greek one becomes the one that stands between two l's.
+        ("\u{387}", Forbidden::Context),
     ] {
         assert_eq!(opaque_string(text).map(drop), Err(why), "{text:?}");
     }
