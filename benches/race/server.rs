@@ -92,8 +92,7 @@ impl Server {
                 file = Some(config);
             }
         }
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log()).spawn().expect("starts");
         let server = Self { child, addr: SocketAddr::from(([127, 0, 0, 1], port)), _config: file };
         server.wait();
         server
@@ -122,6 +121,11 @@ impl Server {
             .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
             .sum()
     }
+}
+
+/// With RACE_LOG set, the server's own words are shown.
+fn log() -> Stdio {
+    if std::env::var_os("RACE_LOG").is_some() { Stdio::inherit() } else { Stdio::null() }
 }
 
 impl Drop for Server {

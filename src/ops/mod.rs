@@ -70,7 +70,9 @@ fn run(config: Config) -> Result<(), StartError> {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         server
             .run(async move {
-                info!("stopping: {}", stop.wait().await);
+                // Not inside the macro: at a level that drops the line, its arguments are never evaluated.
+                let signal = stop.wait().await;
+                info!("stopping: {signal}");
                 let _ = sd_notify::notify(&[NotifyState::Stopping]);
             })
             .await;

@@ -100,6 +100,17 @@ fn it_serves_without_secret_and_certificate_and_says_so() {
     );
 }
 
+/// Once the line that names the signal held the wait for it, and a level that drops the line ended the daemon.
+#[test]
+fn a_quiet_log_does_not_end_it() {
+    let mut daemon = Setup::new().replace("[log]", "[log]\nlevel = \"error\"").start();
+    for _ in 0..10 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        daemon.still_answers();
+    }
+    assert_eq!(daemon.terminate().code(), Some(0));
+}
+
 #[test]
 fn what_it_listens_on_is_printed() {
     let daemon = Daemon::start();
