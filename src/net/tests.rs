@@ -91,7 +91,10 @@ impl Client {
     }
 
     fn tcp(server: SocketAddr) -> Self {
-        let stream = TcpStream::connect(server).unwrap();
+        Self::stream(TcpStream::connect(server).unwrap())
+    }
+
+    fn stream(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self::new(Line::Stream(Box::new(stream)))
     }

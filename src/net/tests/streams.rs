@@ -2,6 +2,8 @@
 
 use std::net::Shutdown;
 
+use socket2::{Domain, Socket, Type};
+
 use super::*;
 
 #[test]
@@ -154,15 +156,17 @@ fn a_lack_of_descriptors_passes() {
 fn accepting_goes_on_after_a_lack_of_descriptors() {
     let relay = start(Settings { shards: 1, ..settings(&[], &["127.0.0.1:0"]) });
     let server = relay.listeners()[0].1;
-    let mut held = Vec::new();
-    while let Ok(stream) = TcpStream::connect(server) {
-        held.push(stream);
+    // Its socket exists before the lack does; every other descriptor is taken.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
     }
-    held.truncate(held.len() - 2);
+    socket.connect(&server.into()).unwrap();
     wait_until(|| relay.counters().accept_errors > 0, "the shard has no descriptor left");
-    // One more is in the queue of the listener; room appears, and it is served.
-    held.truncate(1);
-    let mut client = Client::tcp(server);
+    // The stream waits in the queue of the listener; room appears, and it is served.
+    drop(taken);
+    let mut client = Client::stream(socket.into());
     client.send(&binding(5));
     client.receive();
     relay.stop();
