@@ -21,6 +21,7 @@ mod allocation;
 mod alternate;
 mod binding;
 mod channel_bind;
+mod classic;
 mod counters;
 mod create_permission;
 mod data;

@@ -19,7 +19,9 @@ use super::{
     ConnectionId, Counters, EndReason, Event, FiveTuple, Output, RelayId, Settings, Shared, Verdict,
 };
 use crate::auth::{Authenticator, Denied, Identity};
-use crate::stun::{AttributeType, Builder, Class, Family, Message, Method, TransactionId, hmac_sha256};
+use crate::stun::{
+    AttributeType, Builder, Class, Family, Message, Method, ParseError, TransactionId, hmac_sha256,
+};
 use crate::time::{Instant, Now};
 
 /// Allocations that end in one call of [`Server::handle_timeout`]: a wave of expiries must not hold up packets.
@@ -106,6 +108,7 @@ impl Server {
                 self.counters.malformed += 1;
                 return Verdict::Nothing;
             }
+            Err(ParseError::WrongCookie) if self.classic(now, flow, bytes) => return Verdict::Nothing,
             Err(_) => {
                 self.counters.not_stun += 1;
                 return Verdict::Nothing;
