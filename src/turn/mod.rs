@@ -27,6 +27,7 @@ mod create_permission;
 mod data;
 mod framing;
 mod limiter;
+mod meant;
 mod meter;
 mod mobility;
 mod nat_discovery;
