@@ -5,6 +5,7 @@
 //! | `shard.rs` | the loop of one thread: where a packet enters and leaves |
 //! | `udp.rs` | batches of datagrams; the one module with unsafe code |
 //! | `connection.rs`, `stream.rs` | TCP and TLS streams of clients |
+//! | `forward.rs` | datagrams of a client that has moved, where they come to the wrong shard |
 //! | `relays.rs`, `peers.rs` | sockets toward peers: UDP, and TCP (RFC 6062) |
 //! | `listen.rs`, `tls.rs`, `detect.rs` | what is bound and announced |
 //! | `again.rs` | who gets another turn |
@@ -19,6 +20,7 @@ mod again;
 mod connection;
 mod counters;
 mod events;
+mod forward;
 mod listen;
 mod peers;
 mod relays;
@@ -114,6 +116,7 @@ pub struct Relay {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     commands: Sender<Command>,
+    places: forward::Places,
     waker: Waker,
 }
 
@@ -158,7 +161,11 @@ impl Relay {
         for _ in 0..count {
             let poll = Poll::new()?;
             let (commands, inbox) = mpsc::channel();
-            mailboxes.push(Mailbox { commands, waker: shard::waker(&poll)? });
+            mailboxes.push(Mailbox {
+                commands,
+                places: forward::Places::default(),
+                waker: shard::waker(&poll)?,
+            });
             polls.push(poll);
             inboxes.push(inbox);
         }
@@ -198,6 +205,7 @@ impl Relay {
                 settings: settings.clone(),
                 admission: admission.clone(),
                 siblings: mailboxes.clone(),
+                number,
                 inbox,
                 udp,
                 tcp,

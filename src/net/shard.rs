@@ -30,6 +30,7 @@ use super::admission::Admission;
 use super::again::Again;
 use super::clock::Clock;
 use super::connection::Connection;
+use super::forward::{Forward, Passed};
 use super::relays::Relays;
 use super::stream::Kind;
 use super::udp::{self, Outgoing, Piece, Pool, Sender, Target, Wish};
@@ -61,6 +62,11 @@ pub(super) const PEERS: usize = 1 << 48;
 pub(super) enum Command {
     /// Take over a stream: its transport, TLS state, and the bytes read so far.
     Adopt(mio::net::TcpStream, Option<Box<rustls::ServerConnection>>, Vec<u8>),
+    /// Handle a datagram that another shard has got.
+    Datagram(Passed),
+    /// Pass on what comes over this path to that shard, until it wants no more.
+    Follow(FiveTuple, u8),
+    Unfollow(FiveTuple, u8),
     /// Tell what you have done.
     Report(SyncSender<Counters>),
     /// End.
@@ -99,7 +105,7 @@ pub(super) struct Shard {
     listeners: Vec<UdpListener>,
     pub tcp_listeners: Vec<TcpListener>,
     relays: Relays,
-    pool: Pool,
+    pub pool: Pool,
     sender: Sender,
     gso: bool,
     /// Datagrams for peers, all from this relay.
@@ -118,6 +124,7 @@ pub(super) struct Shard {
     pub refusal_warned: Option<Instant>,
     sweep_at: Instant,
     pub again: Again,
+    pub forward: Forward,
 }
 
 /// What a shard is made of.
@@ -128,6 +135,7 @@ pub(super) struct Parts {
     pub settings: Settings,
     pub admission: Arc<Admission>,
     pub siblings: Arc<Vec<super::Mailbox>>,
+    pub number: usize,
     pub inbox: Receiver<Command>,
     pub udp: Vec<UdpListener>,
     pub tcp: Vec<TcpListener>,
@@ -143,6 +151,7 @@ impl Shard {
             registry.register(&mut SourceFd(&fd), Token(LISTENERS + i), Interest::READABLE)?;
         }
         let again = Again::new(parts.hasher.clone());
+        let forward = Forward::new(parts.number as u8, parts.hasher.clone());
         let mut tcp = parts.tcp;
         for (i, listener) in tcp.iter_mut().enumerate() {
             registry.register(
@@ -177,6 +186,7 @@ impl Shard {
             refusal_warned: None,
             sweep_at: Instant::default(),
             again,
+            forward,
         })
     }
 
@@ -213,6 +223,7 @@ impl Shard {
                 self.sweep_at = now.instant + SWEEP;
                 self.sweep_streams(now);
                 self.sweep_peers(now);
+                self.sweep_forward();
                 self.carry_out(now);
             }
             self.flush_streams(now);
@@ -227,6 +238,7 @@ impl Shard {
         let now = self.clock.now().instant;
         let busy = !self.streams.is_empty()
             || self.peers.are_ending()
+            || !self.forward.is_idle()
             || self.tcp_listeners.iter().any(|l| l.paused.is_some());
         let sweep = busy.then_some(self.sweep_at);
         let next = [self.server.poll_timeout(), sweep].into_iter().flatten().min()?;
@@ -279,27 +291,8 @@ impl Shard {
                     server: ServerAddr(SocketAddr::new(received.local.unwrap_or(addr.ip()), addr.port())),
                     transport: Transport::Udp,
                 };
-                let mut start = 0;
-                // A datagram may be empty; a run of them is not.
-                loop {
-                    let end = received.len.min(start + received.segment);
-                    let verdict = self.server.handle_client(now, flow, self.pool.part(slot, start..end));
-                    if let Verdict::Relay { relay, to, payload, dont_fragment } = verdict {
-                        self.queue_for_peer(
-                            relay,
-                            to,
-                            dont_fragment,
-                            slot,
-                            start + payload.start,
-                            payload.end - payload.start,
-                        );
-                    } else {
-                        self.carry_out(now);
-                    }
-                    start = end;
-                    if start >= received.len {
-                        break;
-                    }
+                if !self.pass_on(&flow, slot) {
+                    self.take_from_client(now, flow, slot);
                 }
             }
             self.settle();
@@ -308,6 +301,33 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// A datagram of a client, or a run of them.
+    pub(super) fn take_from_client(&mut self, now: Now, flow: FiveTuple, slot: usize) {
+        let received = self.pool.meta(slot);
+        let mut start = 0;
+        // A datagram may be empty; a run of them is not.
+        loop {
+            let end = received.len.min(start + received.segment);
+            let verdict = self.server.handle_client(now, flow, self.pool.part(slot, start..end));
+            if let Verdict::Relay { relay, to, payload, dont_fragment } = verdict {
+                self.queue_for_peer(
+                    relay,
+                    to,
+                    dont_fragment,
+                    slot,
+                    start + payload.start,
+                    payload.end - payload.start,
+                );
+            } else {
+                self.carry_out(now);
+            }
+            start = end;
+            if start >= received.len {
+                break;
+            }
+        }
     }
 
     /// Datagrams of peers, and errors about datagrams to them. `true`: there may be more.
@@ -474,7 +494,10 @@ impl Shard {
                 }
                 Output::Join { flow, connection } => self.join(flow, connection),
                 Output::ClosePeer { connection } => self.close_peer(connection),
-                Output::Migrate { flow, shard, bytes } => self.migrate(now, &flow, shard, bytes),
+                Output::Migrate { flow, shard, bytes } if flow.transport.is_stream() => {
+                    self.migrate(now, &flow, shard, bytes)
+                }
+                Output::Migrate { flow, shard, bytes } => self.pass(flow, shard, bytes),
                 Output::Event(event) => events::record(&event),
             }
         }
@@ -535,7 +558,7 @@ impl Shard {
     }
 
     /// Sends all that is queued from slots, and gives the slots back.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.flush_datagrams();
         self.pool.reset();
     }
@@ -553,6 +576,9 @@ impl Shard {
         while let Ok(command) = self.inbox.try_recv() {
             match command {
                 Command::Adopt(socket, tls, early) => self.adopt(now, socket, tls, early),
+                Command::Datagram(passed) => self.take_passed(now, passed),
+                Command::Follow(flow, owner) => self.forward.follow(flow, owner),
+                Command::Unfollow(flow, owner) => self.forward.unfollow(&flow, owner),
                 Command::Report(to) => {
                     let mut counters = self.counters;
                     counters.turn = self.server.counters();
