@@ -101,6 +101,10 @@ impl Setup {
             max_connections: connections.total,
             connections_per_address: connections.per_address,
             handshake_timeout: connections.handshake_timeout,
+            socketio: self.config.socketio.enabled,
+            socketio_capacity: self.config.socketio.capacity,
+            static_dir: self.config.pages.directory.clone(),
+            static_policy: self.config.pages.policy.clone(),
             ..http::Settings::default()
         }
     }
