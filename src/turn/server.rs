@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::RandomState;
 use slab::Slab;
@@ -26,7 +27,7 @@ use crate::stun::{
 use crate::time::{Instant, Now};
 
 /// Allocations that end in one call of [`Server::handle_timeout`]: a wave of expiries must not hold up packets.
-const EXPIRIES_PER_CALL: usize = 256;
+const EXPIRIES_PER_CALL: usize = 64;
 
 /// An answer to somebody unknown is at most this many times as long as the question.
 const MAX_AMPLIFICATION: usize = 2;
@@ -327,7 +328,9 @@ impl Server {
     /// it looks again.
     pub(super) fn schedule(&mut self, slot: usize) {
         let allocation = &mut self.allocations[slot];
-        if let Some(at) = allocation.next_expiry().filter(|at| *at < allocation.scheduled) {
+        // 0 to 4 seconds, spread by multiplication with 2^32 over the golden ratio.
+        let jitter = Duration::from_millis(u64::from((slot as u32).wrapping_mul(0x9E37_79B9) >> 20));
+        if let Some(at) = allocation.next_expiry(jitter).filter(|at| *at < allocation.scheduled) {
             allocation.scheduled = at;
             self.timers.push(Reverse((at, slot)));
         }
@@ -340,7 +343,7 @@ impl Server {
         let allocation = &mut self.allocations[slot];
         if let Some(relay) = allocation.relay_mut(family).take() {
             allocation.peers.forget(family, now.instant);
-            self.shared.set_relay_port(allocation.transport, relay.local, false);
+            self.shared.close_relay_port(allocation.transport, relay.local);
             self.outputs.push_back(Output::CloseRelay { relay: relay.id });
         }
     }
