@@ -233,7 +233,7 @@ impl Server {
             return;
         }
         // Anybody can send what looks like an error: it counts as a datagram without payload.
-        if !allocation.admit(&self.settings.limits, 0, now.instant) {
+        if !allocation.admit(&self.settings.limits, Load::one(0), now.instant) {
             self.counters.over_rate += 1;
             return;
         }

@@ -138,6 +138,9 @@ impl Server {
         // A request that comes before the timers were looked at must not find, or even refresh, what is over.
         self.handle_timeout(now);
         if let Some(shard) = self.shard_meant(request) {
+            if !self.answers(now, &request.flow) {
+                return;
+            }
             let bytes = request.message.as_bytes().to_vec();
             return self.outputs.push_back(Output::Migrate { flow: request.flow, shard, bytes });
         }
