@@ -72,6 +72,8 @@ impl Setup {
             relay_ports: self.config.relay.ports.clone(),
             shards: self.config.shards,
             socket_buffer: self.config.socket_buffer,
+            relay_socket_buffer: self.config.relay.socket_buffer,
+            pin_shards: self.config.pin_shards,
             first_message_timeout: self.config.connections.handshake_timeout,
             ..net::Settings::default()
         }

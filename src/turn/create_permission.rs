@@ -36,9 +36,10 @@ impl Server {
         for peer in named {
             let access = self.check_peer(slot, peer)?;
             // The port means nothing to a permission. But who names this server's own address means a client of it, and
-            // the port shows that: data passes to such ports only. A refresh may name one that is gone.
+            // a port, if there is one, shows that: data passes to such ports only. A refresh may name one that is gone.
             let allocation = &self.allocations[slot];
-            if allocation.peers.permission(peer.0.ip(), now.instant).is_none()
+            if peer.0.port() != 0
+                && allocation.peers.permission(peer.0.ip(), now.instant).is_none()
                 && !self.is_port_open(access, allocation.transport, peer)
             {
                 return Err(Rejection::Forbidden { peer, rule: Rule::OwnAddress });
