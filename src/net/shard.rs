@@ -559,6 +559,8 @@ impl Shard {
                 Output::Join { flow, connection } => self.join(flow, connection),
                 Output::ClosePeer { connection } => self.close_peer(connection),
                 Output::Migrate { flow, shard, bytes } => self.migrate(now, &flow, shard, bytes),
+                // Every packet asks the core. This is where a path in the kernel would be told.
+                Output::Granted { .. } | Output::Revoked { .. } => {}
                 Output::Event(event) => events::record(&event),
             }
         }
