@@ -6,6 +6,7 @@
 //! | `udp.rs` | batches of datagrams; `udp/linux.rs` is the one module with unsafe code |
 //! | `across.rs` | datagrams from one allocation to another, where two shards have them |
 //! | `connection.rs`, `stream.rs` | TCP and TLS streams of clients |
+//! | `forward.rs` | datagrams of a client that has moved, where they come to the wrong shard |
 //! | `relays.rs`, `peers.rs` | sockets toward peers: UDP, and TCP (RFC 6062) |
 //! | `listen.rs`, `tls.rs`, `detect.rs` | what is bound and announced |
 //! | `again.rs`, `pin.rs` | who gets another turn; threads on CPUs of their own |
@@ -21,6 +22,7 @@ mod again;
 mod connection;
 mod counters;
 mod events;
+mod forward;
 mod listen;
 mod peers;
 mod pin;
@@ -124,6 +126,7 @@ pub struct Relay {
 pub(crate) struct Mailbox {
     commands: Sender<Command>,
     across: across::Across,
+    places: forward::Places,
     waker: Waker,
 }
 
@@ -174,7 +177,12 @@ impl Relay {
         for _ in 0..count {
             let poll = Poll::new()?;
             let (commands, inbox) = mpsc::channel();
-            mailboxes.push(Mailbox { commands, across: across::Across::new(), waker: shard::waker(&poll)? });
+            mailboxes.push(Mailbox {
+                commands,
+                across: across::Across::new(),
+                places: forward::Places::default(),
+                waker: shard::waker(&poll)?,
+            });
             polls.push(poll);
             inboxes.push(inbox);
         }

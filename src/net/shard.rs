@@ -35,6 +35,7 @@ use super::admission::Admission;
 use super::again::Again;
 use super::clock::Clock;
 use super::connection::Connection;
+use super::forward::{Forward, Passed};
 use super::relays::Relays;
 use super::stream::Kind;
 use super::udp::{self, Outgoing, Piece, Pool, Received, Sender, Target, Wish};
@@ -70,6 +71,11 @@ pub(super) const PEERS: usize = 1 << 48;
 pub(super) enum Command {
     /// Take over a stream: its transport, TLS state, and the bytes read so far.
     Adopt(mio::net::TcpStream, Option<Box<rustls::ServerConnection>>, Vec<u8>),
+    /// Handle a datagram that another shard has got.
+    Datagram(Passed),
+    /// Pass on what comes over this path to that shard, until it wants no more.
+    Follow(FiveTuple, u8),
+    Unfollow(FiveTuple, u8),
     /// Tell what you have done.
     Report(SyncSender<Counters>),
     /// End.
@@ -113,7 +119,7 @@ pub(super) struct Shard {
     listeners: Vec<UdpListener>,
     pub tcp_listeners: Vec<TcpListener>,
     relays: Relays,
-    pool: Pool,
+    pub pool: Pool,
     sender: Sender,
     gso: bool,
     /// Datagrams for peers, all from this relay.
@@ -132,6 +138,7 @@ pub(super) struct Shard {
     pub refusal_warned: Option<Instant>,
     pub sweep_at: Instant,
     pub again: Again,
+    pub forward: Forward,
 }
 
 /// What a shard is made of.
@@ -158,6 +165,7 @@ impl Shard {
             registry.register(&mut SourceFd(&fd), Token(LISTENERS + i), Interest::READABLE)?;
         }
         let again = Again::new(parts.hasher.clone());
+        let forward = Forward::new(parts.number as u8, parts.hasher.clone());
         let mut tcp = parts.tcp;
         for (i, listener) in tcp.iter_mut().enumerate() {
             registry.register(
@@ -194,6 +202,7 @@ impl Shard {
             refusal_warned: None,
             sweep_at: Instant::default(),
             again,
+            forward,
         })
     }
 
@@ -229,6 +238,7 @@ impl Shard {
                 self.sweep_at = now.instant + SWEEP;
                 self.sweep_streams(now);
                 self.sweep_peers(now);
+                self.sweep_forward();
                 self.carry_out(now);
             }
             self.flush_streams(now);
@@ -242,6 +252,7 @@ impl Shard {
         }
         let busy = !self.streams.is_empty()
             || self.peers.are_ending()
+            || !self.forward.is_idle()
             || self.tcp_listeners.iter().any(|l| l.paused.is_some());
         let sweep = busy.then_some(self.sweep_at);
         let next = [self.server.poll_timeout(), sweep].into_iter().flatten().min()?;
@@ -301,7 +312,9 @@ impl Shard {
                     server: ServerAddr(SocketAddr::new(received.local.unwrap_or(addr.ip()), addr.port())),
                     transport: Transport::Udp,
                 };
-                self.take_from_client(now, flow, slot);
+                if !self.pass_on(&flow, slot) {
+                    self.take_from_client(now, flow, slot);
+                }
             }
             if came < want {
                 return false;
@@ -311,7 +324,7 @@ impl Shard {
     }
 
     /// A datagram of a client, or a run of them: looked up once, if it can be.
-    fn take_from_client(&mut self, now: Now, flow: FiveTuple, slot: usize) {
+    pub(super) fn take_from_client(&mut self, now: Now, flow: FiveTuple, slot: usize) {
         let all = Burst::of(slot, &self.pool);
         if all.is_run()
             && let Some(verdict) =
@@ -558,7 +571,10 @@ impl Shard {
                 }
                 Output::Join { flow, connection } => self.join(flow, connection),
                 Output::ClosePeer { connection } => self.close_peer(connection),
-                Output::Migrate { flow, shard, bytes } => self.migrate(now, &flow, shard, bytes),
+                Output::Migrate { flow, shard, bytes } if flow.transport.is_stream() => {
+                    self.migrate(now, &flow, shard, bytes)
+                }
+                Output::Migrate { flow, shard, bytes } => self.pass(flow, shard, bytes),
                 // Every packet asks the core. This is where a path in the kernel would be told.
                 Output::Granted { .. } | Output::Revoked { .. } => {}
                 Output::Event(event) => events::record(&event),
@@ -621,7 +637,7 @@ impl Shard {
     }
 
     /// Sends all that is queued from slots, and gives the slots back.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.flush_datagrams();
         self.pool.reset();
     }
@@ -642,6 +658,9 @@ impl Shard {
         while let Ok(command) = self.inbox.try_recv() {
             match command {
                 Command::Adopt(socket, tls, early) => self.adopt(now, socket, tls, early),
+                Command::Datagram(passed) => self.take_passed(now, passed),
+                Command::Follow(flow, owner) => self.forward.follow(flow, owner),
+                Command::Unfollow(flow, owner) => self.forward.unfollow(&flow, owner),
                 Command::Report(to) => {
                     let mut counters = self.counters;
                     counters.turn = self.server.counters();
@@ -658,7 +677,7 @@ impl Shard {
 
 /// A datagram in a slot, or a run of them: `segment` bytes each, the last may be shorter.
 #[derive(Clone, Copy, Debug)]
-struct Burst {
+pub(super) struct Burst {
     slot: usize,
     start: usize,
     segment: usize,
@@ -666,7 +685,7 @@ struct Burst {
 }
 
 impl Burst {
-    fn of(slot: usize, pool: &Pool) -> Self {
+    pub(super) fn of(slot: usize, pool: &Pool) -> Self {
         let Received { len, segment, .. } = pool.meta(slot);
         Self { slot, start: 0, segment, len }
     }
@@ -675,7 +694,7 @@ impl Burst {
         self.len > self.segment
     }
 
-    fn range(&self) -> Range<usize> {
+    pub(super) fn range(&self) -> Range<usize> {
         self.start..self.start + self.len
     }
 
@@ -684,7 +703,7 @@ impl Burst {
         if self.is_run() { self.len.div_ceil(self.segment) } else { 1 }
     }
 
-    fn singles(self) -> impl Iterator<Item = Self> {
+    pub(super) fn singles(self) -> impl Iterator<Item = Self> {
         (0..self.count()).map(move |n| {
             let at = n * self.segment;
             let len = self.segment.min(self.len - at);

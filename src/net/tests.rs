@@ -1,5 +1,6 @@
 //! Real sockets on loopback.
 
+mod moves;
 mod streams;
 
 use std::io::{Read, Write};
@@ -19,15 +20,20 @@ use crate::turn::RelayAddress;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn start(settings: Settings) -> Relay {
+    start_with(settings, |_| {})
+}
+
+fn start_with(settings: Settings, change: impl FnOnce(&mut turn::Settings)) -> Relay {
     let relay = |text: &str| {
         let ip: IpAddr = text.parse().unwrap();
         RelayAddress { local: ip, announced: ip }
     };
-    let turn = turn::Settings {
+    let mut turn = turn::Settings {
         relay_addresses: vec![relay("127.0.0.1"), relay("::1")],
         allow_peers: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
         ..turn::Settings::default()
     };
+    change(&mut turn);
     let users = vec![StaticUser { name: "alice".into(), password: "secret".to_owned().into() }];
     let auth = Authenticator::new(auth::Settings { users, ..auth::Settings::default() }, [1; 32]);
     let admission = Admission::new(StreamLimits { total: 64, per_address: 64 });

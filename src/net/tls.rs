@@ -97,14 +97,15 @@ fn configuration(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    //= 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
+    //= 8489-6.2.3-1 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    // TURN clients offer none of these, or `stun.turn`; what speaks then shows in the first bytes.
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"stun.turn".to_vec()];
+    // TURN clients offer none of these, or RFC 7443's two names; what speaks then shows in the first bytes.
+    config.alpn_protocols =
+        ["h2", "http/1.1", "stun.turn", "stun.nat-discovery"].map(|name| name.as_bytes().to_vec()).into();
     Ok(Arc::new(config))
 }
 
@@ -144,7 +145,7 @@ mod tests {
         }
     }
 
-    //= 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
+    //= 8489-6.2.3-1 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
     #[test]
     fn each_cipher_suite_has_forward_secrecy() {
         let config = self_signed(vec!["localhost".into()]).unwrap();
@@ -153,12 +154,14 @@ mod tests {
             assert!(name.starts_with("TLS13_") || name.starts_with("TLS_ECDHE_"), "{name}");
             assert!(name.contains("_GCM_") || name.contains("CHACHA20_POLY1305"), "{name}");
         }
+        let has = |known| config.crypto_provider().cipher_suites.iter().any(|suite| suite.suite() == known);
+        assert!(has(rustls::CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256));
     }
 
     #[test]
     fn a_self_signed_configuration_offers_what_is_spoken_here() {
         let config = self_signed(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
-        assert_eq!(config.alpn_protocols, [&b"h2"[..], b"http/1.1", b"stun.turn"]);
+        assert_eq!(config.alpn_protocols, [&b"h2"[..], b"http/1.1", b"stun.turn", b"stun.nat-discovery"]);
         assert!(self_signed(vec!["no\u{e9}".into()]).is_err());
     }
 }

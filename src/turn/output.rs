@@ -145,9 +145,11 @@ pub enum Output {
         /// Which one.
         connection: ConnectionId,
     },
-    /// The client's stream belongs to another shard: hand it over with this message as its first bytes.
+    /// The client's path leads to an allocation of another shard. A stream is handed over with this message as its first
+    /// bytes. A datagram is handed in there; if that shard then [has an allocation](super::Server::has_allocation) on the
+    /// path, so is all that follows, until it has none.
     Migrate {
-        /// The client's data connection.
+        /// The client's path.
         flow: FiveTuple,
         /// Where to.
         shard: u8,

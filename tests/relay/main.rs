@@ -4,6 +4,8 @@
 
 mod across;
 mod alternate;
+mod amplification;
+mod classic;
 #[path = "../support/counting.rs"]
 mod counting;
 mod data;

@@ -53,6 +53,13 @@ fn two_clients_of_one_server_reach_each_other_and_nothing_else_of_it() {
         assert_eq!(alice.send(&mut world, &other, b"x"), Verdict::Nothing, "{other}");
         assert_eq!(alice.bind(&mut world, 0x4001, &other).code(), 403, "{other}");
         assert_eq!(world.peer_sends(&alice, &other, 1), Verdict::Nothing, "{other}");
+        // Who asks for that only is refused like any other who looks for a way into this machine.
+        let mut carol = Client::alice("192.0.2.9:4000");
+        carol.allocate(&mut world);
+        assert_eq!(carol.permit(&mut world, &[&other]).code(), 403, "{other}");
+        assert_eq!(carol.permit(&mut world, &[&at_bob]).code(), 0);
+        assert_eq!(carol.permit(&mut world, &[&other]).code(), 0, "a refresh, by the address alone");
+        carol.refresh(&mut world, Some(0));
     }
     // When bob's allocation ends, its port is closed to alice at once.
     bob.refresh(&mut world, Some(0));
