@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   this process, on core 1                          the servers, on core 0
-//!   l<pid>  10.9.0.1 (TCP, TLS)  ══════ veth ══════  s<pid>  10.9.0.10 coturn, .20 ternd, .30 forwarder
-//!           10.9.1.1 UDP clients, 10.9.2.1 peer
+//!   l<pid>  10.9.0.1 (TCP, TLS)  ══════ veth ══════  s<pid>  10.9.0.10 coturn, .20 ternd, .30 forwarder,
+//!           10.9.1.1 UDP clients, 10.9.2.1 peer                   .40 ternd with two shards
 //! ```
 //!
 //! Each end of the cable receives in a kernel thread of its own (threaded NAPI) that is pinned beside who receives,
@@ -59,8 +59,8 @@ impl Lab {
         run(&format!("ip addr add 10.9.0.1/16 dev {load}"));
         run(&format!("ip link set {load} up"));
         lab.run("ip link set lo up");
-        for ip in ["10.9.0.10", "10.9.0.20", "10.9.0.30"] {
-            lab.run(&format!("ip addr add {ip}/16 dev {server}"));
+        for last in [10, 20, 30, 40] {
+            lab.run(&format!("ip addr add 10.9.0.{last}/16 dev {server}"));
         }
         lab.run(&format!("ip link set {server} up"));
         for ip in [CLIENTS, PEER, SECOND_PEER] {

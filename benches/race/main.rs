@@ -111,7 +111,13 @@ fn options() -> Options {
     o.profile.time = seconds.map_or(o.profile.time, std::time::Duration::from_secs_f64);
     o.rows = rows::all();
     match &chosen {
-        Some(names) => o.rows.retain(|row| names.split(',').any(|name| row.name.starts_with(name))),
+        Some(names) => {
+            // The whole name of a row means that one only: "up-single-1000" not "up-single-10000", too.
+            let is_whole = |name: &str| rows::all().iter().any(|row| row.name == name);
+            let means =
+                |row: &Row, name| if is_whole(name) { row.name == name } else { row.name.starts_with(name) };
+            o.rows.retain(|row| names.split(',').any(|name| means(row, name)));
+        }
         None => o.rows.retain(|row| row.quick || o.profile.name == FULL.name),
     }
     if o.rows.is_empty() {

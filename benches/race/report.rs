@@ -43,7 +43,8 @@ impl Line {
     }
 
     fn ratio(&self, to: Kind) -> Option<f64> {
-        Some(self.median(Kind::Ternd)? / self.median(to)?)
+        let to = self.median(to).filter(|value| *value != 0.0)?;
+        Some(self.median(Kind::Ternd)? / to)
     }
 
     /// `None` if what it is held against was not measured.
@@ -92,7 +93,7 @@ const COLUMNS: usize = 9;
 const HEAD: [&str; COLUMNS] =
     ["row", "measure", "coturn", "ternd", "floor", "/ coturn", "/ floor", "goal", "met"];
 /// Wide enough for what is there, so that rows can be shown as they come.
-const WIDTHS: [usize; COLUMNS] = [18, 30, 9, 9, 9, 8, 8, 28, 16];
+const WIDTHS: [usize; COLUMNS] = [17, 28, 8, 8, 8, 8, 8, 34, 16];
 
 /// Three digits are more than the machine is worth.
 fn figure(value: f64) -> String {

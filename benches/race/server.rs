@@ -27,16 +27,13 @@ impl Kind {
     }
 
     fn ip(self) -> Ipv4Addr {
-        Ipv4Addr::new(
-            10,
-            9,
-            0,
-            match self {
-                Self::Coturn => 10,
-                Self::Ternd | Self::TwoShards => 20,
-                Self::Floor => 30,
-            },
-        )
+        let last = match self {
+            Self::Coturn => 10,
+            Self::Ternd => 20,
+            Self::Floor => 30,
+            Self::TwoShards => 40,
+        };
+        Ipv4Addr::new(10, 9, 0, last)
     }
 }
 
