@@ -40,6 +40,7 @@ impl World {
         let ip = "203.0.113.1".parse().unwrap();
         let settings = Arc::new(Settings {
             relay_addresses: vec![RelayAddress { local: ip, announced: ip }],
+            allow_peers: vec!["192.0.2.0/24".parse().unwrap()],
             limits: Limits {
                 allocations: 1_000_000,
                 allocations_per_user: 1_000_000,

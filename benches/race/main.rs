@@ -48,6 +48,7 @@ cargo bench --bench race -- [OPTIONS]
   --rows A,B         only rows whose names begin so, from all there are; --list shows them
   --list             the rows, and which of them are in the quick profile
   --servers A,B      of: coturn, ternd, floor (default: all)
+  --rate N           packets per second, in rows that otherwise look for the highest rate
   --rounds N         measurements of each server, in turn (default: 2, full 3)
   --seconds S        of a measurement at a given rate (default: 0.5, full 2)
   --ternd PATH       the binary (default: the one that cargo built for this bench)
@@ -62,6 +63,7 @@ struct Options {
     profile: Profile,
     rows: Vec<Row>,
     servers: Vec<Kind>,
+    rate: Option<f64>,
     ternd: String,
     json: Option<String>,
     write: Option<String>,
@@ -72,6 +74,7 @@ fn options() -> Options {
         profile: QUICK,
         rows: Vec::new(),
         servers: vec![Kind::Coturn, Kind::Ternd, Kind::Floor],
+        rate: None,
         ternd: env!("CARGO_BIN_EXE_ternd").into(),
         json: None,
         write: None,
@@ -94,6 +97,7 @@ fn options() -> Options {
                 std::process::exit(0);
             }
             "--servers" => o.servers = value().split(',').map(kind).collect(),
+            "--rate" => o.rate = Some(number(&value())),
             "--rounds" => rounds = Some(number(&value())),
             "--seconds" => seconds = Some(number(&value())),
             "--ternd" => o.ternd = value(),
@@ -155,7 +159,7 @@ fn main() {
     let about = about(o.profile);
     sys::raise_file_limit();
     sys::pin_to(lab::LOAD_CORE);
-    let mut race = Race::new(o.profile, o.servers, o.ternd);
+    let mut race = Race::new(o.profile, o.servers, o.rate, o.ternd);
 
     let mut lines: Vec<Line> = Vec::new();
     println!("{}", report::head());

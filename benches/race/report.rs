@@ -99,6 +99,8 @@ const WIDTHS: [usize; COLUMNS] = [17, 28, 8, 8, 8, 8, 8, 34, 16];
 fn figure(value: f64) -> String {
     if value.is_nan() {
         "?".into()
+    } else if value < 10.0 {
+        format!("{value:.2}")
     } else if value < 100.0 {
         format!("{value:.1}")
     } else {

@@ -120,16 +120,18 @@ pub struct Race {
     pub files: Files,
     pub profile: Profile,
     pub servers: Vec<Kind>,
+    /// Measure at this rate instead of looking for the highest.
+    pub rate: Option<f64>,
     /// Where the search for a maximum begins: what was found last.
     guesses: HashMap<(Kind, bool), f64>,
 }
 
 impl Race {
-    pub fn new(profile: Profile, servers: Vec<Kind>, ternd: String) -> Self {
+    pub fn new(profile: Profile, servers: Vec<Kind>, rate: Option<f64>, ternd: String) -> Self {
         let lab = Lab::new();
         let wire = Wire::new(&lab.load_device, lab::SERVER_MAC).expect("packet sockets");
         let files = Files::new(ternd);
-        Self { lab, wire, files, profile, servers, guesses: HashMap::new() }
+        Self { lab, wire, files, profile, servers, rate, guesses: HashMap::new() }
     }
 
     pub fn measure(&mut self, row: &Row) -> Vec<Line> {
@@ -214,12 +216,20 @@ impl Race {
 
         let mut most = Line::new(row, "packets/s, loss < 0.1 %", &goals(&[AtLeast(more, Coturn)]));
         let mut cpu_at_most = Line::new(row, "CPU ns/packet at that rate", &[]);
-        for (kind, measured) in self.highest(&mut fleets, load, &mut most) {
-            cpu_at_most.push(kind, measured.cpu_per_packet());
+        if self.rate.is_none() {
+            for (kind, measured) in self.highest(&mut fleets, load, &mut most) {
+                cpu_at_most.push(kind, measured.cpu_per_packet());
+            }
         }
 
-        let rate = most.median(Coturn).or_else(|| most.median(kinds[0])).unwrap_or(10_000.0);
-        let names = ["CPU ns/packet at coturn's max", "  of it the process", "  of it receiving (NAPI)"];
+        let found = || most.median(Coturn).or_else(|| most.median(*kinds.first()?)).unwrap_or(10_000.0);
+        let rate = self.rate.unwrap_or_else(found);
+        let at = self.rate.map_or("coturn's max".into(), |rate| format!("{rate:.0}/s"));
+        let names = [
+            format!("CPU ns/packet at {at}"),
+            "  of it the process".into(),
+            "  of it receiving (NAPI)".into(),
+        ];
         let mut cpu = names.map(|name| Line::new(row, name, &[]));
         cpu[0].goals = goals(&[AtMost(less, Coturn), AtMost(1.25, Floor)]);
         let mut latency =
@@ -238,7 +248,8 @@ impl Race {
                 }
             }
         }
-        [most, cpu_at_most].into_iter().chain(cpu).chain(latency).collect()
+        let searched = if self.rate.is_some() { Vec::new() } else { vec![most, cpu_at_most] };
+        searched.into_iter().chain(cpu).chain(latency).collect()
     }
 
     /// The CPU at a given rate.
