@@ -35,6 +35,7 @@ mod output;
 mod policy;
 mod refresh;
 mod rejection;
+mod reports;
 mod request;
 mod server;
 mod settings;

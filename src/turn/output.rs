@@ -253,6 +253,11 @@ pub enum Event {
         /// Why: its text is meant for the operator.
         rejection: Rejection,
     },
+    /// So many refusals were not reported before the next one: there were too many in too short a time.
+    RefusalsWithheld {
+        /// How many.
+        count: u64,
+    },
 }
 
 /// Why an allocation ended.

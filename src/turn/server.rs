@@ -15,6 +15,7 @@ use super::limiter::Limiter;
 use super::mobility::MobilityTicket;
 use super::policy::PeerPolicy;
 use super::rejection::Rejection;
+use super::reports::Reports;
 use super::request::Request;
 use super::{
     ConnectionId, Counters, EndReason, Event, FiveTuple, Grant, Output, RelayId, RelayTransport, Settings,
@@ -42,6 +43,7 @@ pub struct Server {
     pub(super) addresses: AddressMap,
     pub(super) random: Random,
     limiter: Limiter,
+    reports: Reports,
     pub(super) shard: u8,
 
     pub(super) allocations: Slab<Allocation>,
@@ -68,6 +70,7 @@ impl Server {
         let mut random = Random::new(seed);
         Self {
             limiter: Limiter::new(settings.limits.unauthenticated_answers, random.hasher()),
+            reports: Reports::new(),
             policy: PeerPolicy::new(&settings),
             addresses: AddressMap::new(&settings),
             by_flow: HashMap::with_hasher(random.hasher()),
@@ -215,14 +218,22 @@ impl Server {
             Rejection::Denied(Denied::Unauthorized { .. }) => self.counters.authentication_failures += 1,
             _ => self.counters.rejected += 1,
         }
-        if !rejection.is_routine() {
-            self.outputs.push_back(Output::Event(Event::Refused {
-                flow: request.flow,
-                method: request.message.method(),
-                user: request.identity.map(|i| i.user.clone()),
-                rejection,
-            }));
+        if rejection.is_routine() {
+            return;
         }
+        let Some(withheld) = self.reports.admit(now.instant) else {
+            self.counters.unreported += 1;
+            return;
+        };
+        if withheld > 0 {
+            self.outputs.push_back(Output::Event(Event::RefusalsWithheld { count: withheld }));
+        }
+        self.outputs.push_back(Output::Event(Event::Refused {
+            flow: request.flow,
+            method: request.message.method(),
+            user: request.identity.map(|i| i.user.clone()),
+            rejection,
+        }));
     }
 
     /// May a stranger at this path get one more answer? Over a connection its address is proved, and the

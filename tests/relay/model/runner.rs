@@ -581,6 +581,7 @@ impl Runner {
                 user: user.map(|u| u.to_string()),
                 code: rejection.code(),
             },
+            Event::RefusalsWithheld { count } => Out::Withheld { count },
             other => panic!("{other:?}"),
         }
     }
