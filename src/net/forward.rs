@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ahash::RandomState;
 
-use super::shard::{Command, Shard};
+use super::shard::{Burst, Command, Shard};
 use crate::time::Now;
 use crate::turn::FiveTuple;
 
@@ -107,10 +107,8 @@ impl Shard {
     /// Passes the datagrams of a slot on, if their path is another shard's; returns whether it is.
     pub(super) fn pass_on(&mut self, flow: &FiveTuple, slot: usize) -> bool {
         let Some(owner) = self.forward.owner(flow) else { return false };
-        let received = self.pool.meta(slot);
-        for start in (0..received.len).step_by(received.segment) {
-            let end = received.len.min(start + received.segment);
-            let bytes = self.pool.part(slot, start..end).to_vec();
+        for one in Burst::of(slot, &self.pool).singles() {
+            let bytes = self.pool.part(slot, one.range()).to_vec();
             self.pass(*flow, owner, bytes);
         }
         true

@@ -575,6 +575,8 @@ impl Shard {
                     self.migrate(now, &flow, shard, bytes)
                 }
                 Output::Migrate { flow, shard, bytes } => self.pass(flow, shard, bytes),
+                // Every packet asks the core. This is where a path in the kernel would be told.
+                Output::Granted { .. } | Output::Revoked { .. } => {}
                 Output::Event(event) => events::record(&event),
             }
         }
@@ -675,7 +677,7 @@ impl Shard {
 
 /// A datagram in a slot, or a run of them: `segment` bytes each, the last may be shorter.
 #[derive(Clone, Copy, Debug)]
-struct Burst {
+pub(super) struct Burst {
     slot: usize,
     start: usize,
     segment: usize,
@@ -683,7 +685,7 @@ struct Burst {
 }
 
 impl Burst {
-    fn of(slot: usize, pool: &Pool) -> Self {
+    pub(super) fn of(slot: usize, pool: &Pool) -> Self {
         let Received { len, segment, .. } = pool.meta(slot);
         Self { slot, start: 0, segment, len }
     }
@@ -692,7 +694,7 @@ impl Burst {
         self.len > self.segment
     }
 
-    fn range(&self) -> Range<usize> {
+    pub(super) fn range(&self) -> Range<usize> {
         self.start..self.start + self.len
     }
 
@@ -701,7 +703,7 @@ impl Burst {
         if self.is_run() { self.len.div_ceil(self.segment) } else { 1 }
     }
 
-    fn singles(self) -> impl Iterator<Item = Self> {
+    pub(super) fn singles(self) -> impl Iterator<Item = Self> {
         (0..self.count()).map(move |n| {
             let at = n * self.segment;
             let len = self.segment.min(self.len - at);

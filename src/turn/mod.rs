@@ -48,7 +48,7 @@ pub use allocation::Traffic;
 pub use counters::Counters;
 pub use framing::Framing;
 pub use meter::Rates;
-pub use output::{BindError, EndReason, Event, Output, PayloadRange, PortChoice, Verdict};
+pub use output::{BindError, EndReason, Event, Grant, Output, PayloadRange, PortChoice, Verdict};
 pub use policy::{Access, PeerPolicy, Rule, canonicalise, special};
 pub use rejection::Rejection;
 pub use server::Server;
