@@ -215,7 +215,7 @@ impl Traffic<'_> {
         }
         // In both directions each client in turn: first all send, then all are sent to.
         let (client, up) = match load.way {
-            Way::Both => (turn % clients, turn / clients % 2 == 0),
+            Way::Both => (turn % clients, (turn / clients).is_multiple_of(2)),
             way => (turn % clients, way != Way::Down),
         };
         if !up {
