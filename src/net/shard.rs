@@ -111,7 +111,7 @@ pub(super) struct Shard {
     pub counters: Counters,
     pub admission: Arc<Admission>,
     pub siblings: Arc<Vec<super::Mailbox>>,
-    number: usize,
+    pub number: usize,
     inbox: Receiver<Command>,
     /// Shards that have parcels of ours and may sleep.
     to_wake: Vec<u8>,
@@ -165,7 +165,7 @@ impl Shard {
             registry.register(&mut SourceFd(&fd), Token(LISTENERS + i), Interest::READABLE)?;
         }
         let again = Again::new(parts.hasher.clone());
-        let forward = Forward::new(parts.number as u8, parts.hasher.clone());
+        let forward = Forward::new(parts.hasher.clone());
         let mut tcp = parts.tcp;
         for (i, listener) in tcp.iter_mut().enumerate() {
             registry.register(
