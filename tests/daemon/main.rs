@@ -11,6 +11,7 @@
 mod bad_input;
 mod client;
 mod commands;
+mod conformance;
 mod coturn;
 mod harness;
 mod https;
