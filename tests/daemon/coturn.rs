@@ -204,7 +204,7 @@ fn uclient_loses_nothing_over_tls() {
     loses_nothing(&daemon, daemon.https(), &all);
 }
 
-/// Over UDP all paths must be of one shard for that (`shards` in etc/ternd.full.toml).
+/// RFC 8016, on one shard; `src/net/tests/moves.rs` has the moves between shards.
 #[test]
 fn uclient_loses_nothing_when_it_moves() {
     let daemon = setup()
