@@ -23,7 +23,7 @@ mod sections;
 mod values;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -67,9 +67,18 @@ pub struct Config {
     pub ice: ice::Settings,
     /// The rooms.
     pub rooms: signal::Settings,
+    /// How long running calls may go on at a stop.
+    pub drain_timeout: Duration,
+    /// Where metrics are served, over HTTP. Empty: not at all.
+    pub metrics: Vec<SocketAddr>,
+    /// The socket for `ternd ctl`. `None`: `admin.sock` in the directory that systemd makes for the service.
+    pub admin_socket: Option<PathBuf>,
     /// The log.
     pub log: Log,
 }
+
+/// Where metrics are served unless the configuration says otherwise.
+pub const DEFAULT_METRICS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9643));
 
 /// Addresses and ports, by what is spoken there. An empty list: not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,10 +153,14 @@ pub struct Connections {
 }
 
 /// The log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// What is written of ternd's own messages; libraries add their warnings.
     pub level: LevelFilter,
+    /// The same for single modules, `relay` or a library; the longest name that fits decides.
+    pub levels: Vec<(String, LevelFilter)>,
+    /// Write addresses without their last part.
+    pub mask_addresses: bool,
     /// How it is written.
     pub format: LogFormat,
 }
@@ -190,7 +203,15 @@ impl Default for Config {
             },
             ice: ice::Settings::default(),
             rooms: signal::Settings::default(),
-            log: Log { level: LevelFilter::Info, format: LogFormat::Auto },
+            drain_timeout: Duration::from_secs(30),
+            metrics: vec![DEFAULT_METRICS],
+            admin_socket: None,
+            log: Log {
+                level: LevelFilter::Info,
+                levels: Vec::new(),
+                mask_addresses: false,
+                format: LogFormat::Auto,
+            },
         }
     }
 }

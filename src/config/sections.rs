@@ -10,7 +10,7 @@ use super::reader::{Node, Read, Table};
 use super::values::{
     count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
     origin, port, port_range, private_file, rate, realm, secret, secret_file, sendable, server_address,
-    small_count, token_key_file,
+    small_count, socket_path, token_key_file,
 };
 use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
 use crate::auth::{self, OAuth, Secret, StaticUser, TokenAlgorithm, TokenKey, opaque_string};
@@ -45,6 +45,7 @@ pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
     root.optional("host", &mut config.host, host_name);
     root.key("shards", &mut config.shards, count(0..=256));
     root.optional("socket-buffer", &mut config.socket_buffer, count(65_536..=1 << 30));
+    root.key("drain-timeout", &mut config.drain_timeout, duration(0..=DAY));
     root.section("listen", |t| listen(t, &mut config.listen));
     root.section("tls", |t| tls(t, &mut config.tls));
     root.section("auth", |t| auth(t, &mut config.auth));
@@ -54,6 +55,8 @@ pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
     root.section("limits", |t| limits(t, &mut config.turn.limits, &mut config.connections));
     root.section("ice", |t| endpoint(t, &mut config.ice));
     root.section("rooms", |t| rooms(t, &mut config.rooms));
+    root.section("metrics", |t| t.key("listen", &mut config.metrics, listeners));
+    root.section("admin", |t| t.optional("socket", &mut config.admin_socket, socket_path));
     root.section("log", |t| log(t, &mut config.log));
 }
 
@@ -276,5 +279,7 @@ fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings) {
 
 fn log(t: &mut Table<'_>, log: &mut Log) {
     t.key("level", &mut log.level, one_of(LEVELS));
+    t.key("mask-addresses", &mut log.mask_addresses, flag);
     t.key("format", &mut log.format, one_of(FORMATS));
+    t.section("levels", |t| log.levels = t.each(|name, n| Ok((name.to_owned(), one_of(LEVELS)(n)?))));
 }

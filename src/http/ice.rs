@@ -28,7 +28,8 @@ const METHODS: &str = "GET, POST, OPTIONS";
 pub(super) async fn answer(peer: &Peer, request: Request<Incoming>) -> Reply {
     let (head, body) = request.into_parts();
     let request = Request::from_parts(head, ());
-    let list = &peer.shared.services.ice.origins;
+    let live = peer.shared.live().clone();
+    let list = &live.ice.origins;
     let caller = Caller::of(&request, list);
     let mut reply = respond(peer, &request, body, caller).await.unwrap_or_else(Reply::from);
     origin::allow(&mut reply, caller, list);
@@ -57,7 +58,7 @@ async fn respond(
     for (name, value) in parse(request.uri().query().unwrap_or_default().as_bytes()) {
         parameters.set(&name, value.into_owned());
     }
-    let timeout = peer.shared.settings.handshake_timeout;
+    let timeout = peer.shared.live().handshake_timeout;
     let body = tokio::time::timeout(timeout, collect(body)).await.map_err(|_| Failure::timeout())??;
     parameters.read(request.headers(), &body)?;
 
@@ -166,7 +167,8 @@ fn authorize(
     parameters: &Parameters,
     caller: Caller<'_>,
 ) -> Result<bool, Failure> {
-    let settings = &peer.shared.services.ice;
+    let live = peer.shared.live();
+    let settings = &live.ice;
     if let Some(shown) = shown_key(request.headers()).or(parameters.key.as_deref()) {
         // Each key is compared whole, so that time tells nothing of where a wrong one differs.
         let known = settings
@@ -218,9 +220,9 @@ fn issue(peer: &Peer, request: &Request<()>, parameters: &Parameters, known: boo
     let user = username.clone().filter(|_| known).unwrap_or_else(|| peer.shared.users.next());
     let ttl = seconds.map(Duration::from_secs);
     let asked = crate::ice::Request { host: &host, user: &user, ttl, transport };
-    let services = &peer.shared.services;
+    let (live, clock) = (peer.shared.live(), peer.shared.services.clock);
     let issued =
-        services.ice.issue(asked, &services.auth, services.clock.now()).map_err(|error| match error {
+        live.ice.issue(asked, &live.auth, clock.now()).map_err(|error| match error {
             Error::NoSecret => Failure::unavailable(error.to_string()),
             other => refused(other),
         })?;

@@ -26,13 +26,13 @@ impl From<IpAddr> for Block {
 /// Counts connections. Each holds a [`Place`] while it lives.
 #[derive(Debug)]
 pub(super) struct Places {
-    total: usize,
-    per_address: usize,
     taken: Mutex<Taken>,
 }
 
 #[derive(Debug)]
 struct Taken {
+    /// The bounds.
+    limits: (usize, usize),
     total: usize,
     by_block: HashMap<Block, usize, RandomState>,
 }
@@ -46,8 +46,13 @@ pub(super) struct Place {
 
 impl Places {
     pub(super) fn new(total: usize, per_address: usize, hasher: RandomState) -> Self {
-        let taken = Taken { total: 0, by_block: HashMap::with_hasher(hasher) };
-        Self { total, per_address, taken: Mutex::new(taken) }
+        let taken = Taken { limits: (total, per_address), total: 0, by_block: HashMap::with_hasher(hasher) };
+        Self { taken: Mutex::new(taken) }
+    }
+
+    /// Other bounds from here on; no connection ends for them.
+    pub(super) fn set_limits(&self, total: usize, per_address: usize) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).limits = (total, per_address);
     }
 
     /// `None`: all are taken, or too many by this address.
@@ -55,7 +60,8 @@ impl Places {
         let block = Block::from(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let here = taken.by_block.get(&block).copied().unwrap_or(0);
-        if taken.total >= self.total || here >= self.per_address {
+        let (total, per_address) = taken.limits;
+        if taken.total >= total || here >= per_address {
             return None;
         }
         taken.total += 1;

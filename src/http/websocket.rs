@@ -76,7 +76,7 @@ fn check(peer: &Peer, request: &Request<Incoming>) -> Result<HeaderValue, Failur
     if !asked || !version || request.version() != Version::HTTP_11 {
         return Err(Failure::upgrade_required());
     }
-    if Caller::of(request, &peer.shared.services.ice.origins) == Caller::Stranger {
+    if Caller::of(request, &peer.shared.live().ice.origins) == Caller::Stranger {
         let message = "Pages of this origin may not open a WebSocket; ice.origins lists those that may";
         return Err(Failure::forbidden(message));
     }
@@ -122,7 +122,7 @@ struct Link<'a> {
 
 async fn serve(peer: &Peer, upgraded: Upgraded, host: Option<&Host>) {
     let shared = &*peer.shared;
-    let rooms = &shared.services.rooms;
+    let rooms = shared.live().rooms.clone();
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
@@ -215,7 +215,7 @@ impl Link<'_> {
 
     /// Writes what is in the outbox, and pings in between, until the close frame is out or the client is gone.
     async fn write(&self, mut sink: SplitSink<Socket, Message>) -> SplitSink<Socket, Message> {
-        let mut pings = interval(self.shared.services.rooms.ping.max(Duration::from_millis(1)));
+        let mut pings = interval(self.shared.live().rooms.ping.max(Duration::from_millis(1)));
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.reset();
         loop {
@@ -244,7 +244,7 @@ impl Link<'_> {
 
     /// Ends when nothing came for too long.
     async fn silence(&self) {
-        let limit = self.shared.services.rooms.timeout;
+        let limit = self.shared.live().rooms.timeout;
         loop {
             let now = self.shared.services.clock.now().instant.as_millis();
             let silent = Duration::from_millis(now.saturating_sub(self.heard.load(Ordering::Relaxed)));

@@ -9,6 +9,7 @@
 //! | `listen.rs`, `tls.rs`, `detect.rs` | what is bound and announced |
 //! | `again.rs` | who gets another turn |
 //! | `admission.rs`, `counters.rs`, `events.rs` | bounds, counts, log |
+//! | `control.rs` | new settings, questions and orders while it runs |
 
 pub mod clock;
 pub mod detect;
@@ -17,6 +18,7 @@ pub mod tls;
 mod admission;
 mod again;
 mod connection;
+mod control;
 mod counters;
 mod events;
 mod listen;
@@ -42,6 +44,7 @@ use ahash::RandomState;
 use mio::{Poll, Waker};
 
 pub use admission::{Admission, StreamLimits, StreamTicket};
+pub use control::{Changes, Control, Stuck};
 pub use counters::Counters;
 pub use listen::ListenError;
 
@@ -70,6 +73,8 @@ pub struct Settings {
     /// SO_RCVBUF and SO_SNDBUF of the UDP listeners, in bytes; a warning tells if the system gives less. `None`: as much
     /// as it gives, up to 4 MiB.
     pub socket_buffer: Option<usize>,
+    /// Listeners of `tcp` that are bound already: systemd keeps them open over a restart.
+    pub inherited: Arc<Vec<std::net::TcpListener>>,
 }
 
 impl Default for Settings {
@@ -83,6 +88,7 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(60),
             stream_queue: 256 * 1024,
             socket_buffer: None,
+            inherited: Arc::default(),
         }
     }
 }
@@ -99,6 +105,15 @@ pub enum StartError {
     /// The system has no randomness.
     #[error("no randomness from the system: {0}")]
     Random(#[from] getrandom::Error),
+}
+
+/// The listener for this address, if it was bound by somebody else: each shard gets a handle to the same socket.
+fn inherited(
+    listeners: &[std::net::TcpListener],
+    addr: SocketAddr,
+) -> Option<io::Result<std::net::TcpListener>> {
+    let listener = listeners.iter().find(|l| l.local_addr().is_ok_and(|bound| bound == addr))?;
+    Some(listener.try_clone().and_then(|listener| listener.set_nonblocking(true).map(|()| listener)))
 }
 
 /// A running relay. Dropping it ends it.
@@ -151,6 +166,9 @@ impl Relay {
         settings.tcp.retain(|addr| listen::is_possible(*addr));
         for (transport, addrs) in [(Transport::Udp, &settings.udp), (Transport::Tcp, &settings.tcp)] {
             for addr in addrs {
+                if transport == Transport::Tcp && inherited(&settings.inherited, *addr).is_some() {
+                    continue;
+                }
                 listen::probe(*addr, transport)?;
             }
         }
@@ -173,7 +191,11 @@ impl Relay {
             });
             let udp = udp.collect::<Result<Vec<_>, StartError>>()?;
             let tcp = settings.tcp.iter().map(|addr| {
-                let socket = mio::net::TcpListener::from_std(listen::tcp(*addr)?);
+                let socket = match inherited(&settings.inherited, *addr) {
+                    Some(socket) => socket?,
+                    None => listen::tcp(*addr)?,
+                };
+                let socket = mio::net::TcpListener::from_std(socket);
                 Ok(TcpListener { socket, paused: None })
             });
             let tcp = tcp.collect::<Result<Vec<_>, StartError>>()?;

@@ -63,6 +63,8 @@ pub(super) enum Command {
     Adopt(mio::net::TcpStream, Option<Box<rustls::ServerConnection>>, Vec<u8>),
     /// Tell what you have done.
     Report(SyncSender<Counters>),
+    /// Do this piece of work.
+    Control(super::control::Work),
     /// End.
     Stop,
 }
@@ -554,16 +556,22 @@ impl Shard {
             match command {
                 Command::Adopt(socket, tls, early) => self.adopt(now, socket, tls, early),
                 Command::Report(to) => {
-                    let mut counters = self.counters;
-                    counters.turn = self.server.counters();
-                    counters.allocations = self.server.allocations() as u64;
-                    counters.streams = self.streams.len() as u64;
-                    let _ = to.try_send(counters);
+                    let _ = to.try_send(self.report());
                 }
+                Command::Control(work) => work(self, now),
                 Command::Stop => return Stop(true),
             }
         }
         Stop(false)
+    }
+
+    /// What it has done, and what there is.
+    pub(super) fn report(&self) -> Counters {
+        let mut counters = self.counters;
+        counters.turn = self.server.counters();
+        counters.allocations = self.server.allocations() as u64;
+        counters.streams = self.streams.len() as u64;
+        counters
     }
 }
 

@@ -218,6 +218,14 @@ impl Peers {
         self.numbers.retain(|peer, number| channels.get(number).is_some_and(|c| c.peer == *peer));
     }
 
+    /// Asks the policy once more about all that is open.
+    pub(super) fn recheck(&mut self, now: Instant, policy: impl Fn(&IpAddr) -> Option<Access>) {
+        self.retain(now, |ip| policy(ip).is_some());
+        for (ip, permission) in self.permissions.iter_mut() {
+            permission.access = policy(ip).unwrap_or(permission.access);
+        }
+    }
+
     pub(super) fn permissions(&self) -> usize {
         self.permissions.len()
     }

@@ -37,7 +37,9 @@ pub struct Server {
     pub(super) policy: PeerPolicy,
     pub(super) addresses: AddressMap,
     pub(super) random: Random,
-    limiter: Limiter,
+    pub(super) limiter: Limiter,
+    /// No new allocations: the server is about to stop.
+    pub(super) draining: bool,
     pub(super) shard: u8,
 
     pub(super) allocations: Slab<Allocation>,
@@ -62,10 +64,7 @@ impl Server {
         shard: u8,
     ) -> Self {
         let mut random = Random { seed, counter: 0 };
-        let mut hasher = || {
-            let mut word = || u64::from_ne_bytes(random.next());
-            RandomState::with_seeds(word(), word(), word(), word())
-        };
+        let mut hasher = || random.hasher();
         Self {
             limiter: Limiter::new(settings.limits.unauthenticated_answers, hasher()),
             policy: PeerPolicy::new(&settings),
@@ -74,6 +73,7 @@ impl Server {
             pending: HashMap::with_hasher(hasher()),
             by_connection: HashMap::with_hasher(hasher()),
             by_ticket: HashMap::with_hasher(hasher()),
+            draining: false,
             shard,
             settings,
             auth,
@@ -151,7 +151,10 @@ impl Server {
         };
         let request = Request { identity: Some(&identity), ..*request };
         match self.carry_out(now, &request, &identity) {
-            Ok(Some(answer)) => self.send(request.flow, answer),
+            Ok(Some(answer)) => {
+                self.counters.tallies.success(request.message.method());
+                self.send(request.flow, answer);
+            }
             Ok(None) => {}
             Err(rejection) => self.reject(now, &request, rejection),
         }
@@ -201,6 +204,7 @@ impl Server {
         let answer = self.error(now, request, &rejection);
         self.send(request.flow, answer);
 
+        self.counters.tallies.refused(request.message.method(), &rejection);
         match &rejection {
             r if r.is_routine() => self.counters.challenges += 1,
             Rejection::Denied(Denied::Unauthorized { .. }) => self.counters.authentication_failures += 1,
@@ -439,6 +443,11 @@ impl Random {
         self.counter += 1;
         let [a, b, c, d, e, f, g, h, ..] = hmac_sha256(&self.seed, &[&self.counter.to_be_bytes()]);
         [a, b, c, d, e, f, g, h]
+    }
+
+    pub(super) fn hasher(&mut self) -> RandomState {
+        let mut word = || u64::from_ne_bytes(self.next());
+        RandomState::with_seeds(word(), word(), word(), word())
     }
 
     /// Proves that a value was made with this seed.

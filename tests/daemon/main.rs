@@ -14,4 +14,5 @@ mod commands;
 mod harness;
 mod https;
 mod interop;
+mod operations;
 mod web;
