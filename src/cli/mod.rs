@@ -4,6 +4,7 @@
 //! What enters: arguments. What leaves: an exit code; results on stdout, everything else on stderr.
 
 mod check;
+mod coturn;
 mod credentials;
 mod ctl;
 mod pages;
@@ -86,6 +87,14 @@ enum Command {
     Ctl(Box<ctl::CtlArgs>),
     /// Print a configuration file with every key, its default, and what it does.
     DefaultConfig,
+    /// Print the configuration that does what a turnserver.conf of coturn does.
+    ///
+    /// Options that have no counterpart become comments that say why. Values of such options are not shown.
+    ImportCoturn {
+        /// The file.
+        #[arg(value_name = "FILE", default_value = "/etc/turnserver.conf")]
+        file: PathBuf,
+    },
     /// Write manual pages and shell completions, for packages.
     #[command(hide = true)]
     Pages {
@@ -173,6 +182,7 @@ fn run(command: Command) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Ctl(args) => ctl::run(&args),
         Command::DefaultConfig => print(config::FULL),
+        Command::ImportCoturn { file } => coturn::run(&file),
         Command::Pages { directory } => pages::write(&directory),
     }
 }

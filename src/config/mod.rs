@@ -28,6 +28,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use log::LevelFilter;
 
 use crate::{auth, ice, signal, turn};
@@ -91,6 +92,10 @@ pub struct Listen {
     pub tls: Vec<SocketAddr>,
     /// HTTP and WebSocket without TLS, for a proxy in front.
     pub http: Vec<SocketAddr>,
+    /// Proxies that begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
+    /// Proxies whose X-Forwarded-For is believed.
+    pub forwarded_for: Vec<IpNet>,
 }
 
 /// PEM files. They were readable, and fit each other, when the configuration was read.
@@ -189,6 +194,8 @@ impl Default for Config {
                 tcp: values::everywhere(3478),
                 tls: values::everywhere(8443),
                 http: Vec::new(),
+                proxy_protocol: Vec::new(),
+                forwarded_for: Vec::new(),
             },
             tls: None,
             auth: auth::Settings::default(),

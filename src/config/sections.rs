@@ -65,6 +65,8 @@ fn listen(t: &mut Table<'_>, listen: &mut Listen) {
     t.key("tcp", &mut listen.tcp, listeners);
     t.key("tls", &mut listen.tls, listeners);
     t.key("http", &mut listen.http, listeners);
+    t.key("proxy-protocol", &mut listen.proxy_protocol, list(network));
+    t.key("forwarded-for", &mut listen.forwarded_for, list(network));
 }
 
 fn tls(t: &mut Table<'_>, tls: &mut Option<TlsFiles>) {

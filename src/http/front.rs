@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::limits::{Place, Seldom};
 use super::prefixed::Prefixed;
-use super::{Counters, Live, Peer, Services, Settings, Shared, StartError, listen, routes};
+use super::{Counters, Live, Peer, Services, Settings, Shared, StartError, listen, proxied, routes};
 use crate::signal;
 
 /// Bound, and ready to [`run`](Self::run).
@@ -157,7 +157,14 @@ async fn accept(
             }
         };
         shared.counters.accepted.add();
-        let Some(place) = shared.places.take(address.ip()) else {
+        let live = shared.live().clone();
+        let speaks_for_others =
+            live.proxies.sends_header(address.ip()) || live.proxies.forwards(address.ip());
+        let place = match speaks_for_others {
+            true => shared.places.take_for_proxy(),
+            false => shared.places.take(address.ip()),
+        };
+        let Some(place) = place else {
             shared.counters.crowded_out.add();
             if let Some(more) = crowd.due(now()) {
                 log::warn!(listener:% = local, peer:% = address, more; "no place for another connection");
@@ -166,11 +173,7 @@ async fn accept(
         };
         let _ = stream.set_nodelay(true);
         let guest = Guest { shared: shared.clone(), address, place, alive: alive.clone() };
-        if tls {
-            tokio::spawn(guest.serve_tls(stream));
-        } else {
-            tokio::spawn(guest.serve_plain(stream));
-        }
+        tokio::spawn(guest.serve(tls, stream));
     }
 }
 
@@ -183,6 +186,27 @@ struct Guest {
 }
 
 impl Guest {
+    async fn serve(mut self, tls: bool, mut stream: TcpStream) {
+        let (patience, proxied) = {
+            let live = self.shared.live();
+            (live.handshake_timeout, live.proxies.sends_header(self.address.ip()))
+        };
+        if proxied {
+            match timeout(patience, proxied::client(&mut stream)).await {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(client))) => {
+                    let Some(place) = self.shared.places.take(client.ip()) else {
+                        self.shared.counters.crowded_out.add();
+                        return;
+                    };
+                    (self.address, self.place) = (client, place);
+                }
+                Ok(Err(_)) | Err(_) => return self.drop_unknown(),
+            }
+        }
+        if tls { self.serve_tls(stream).await } else { self.serve_plain(stream).await }
+    }
+
     async fn serve_tls(self, stream: TcpStream) {
         let (patience, tls) = {
             let live = self.shared.live();
@@ -231,7 +255,7 @@ impl Guest {
         match socket.into_std() {
             Ok(socket) => {
                 self.shared.counters.turn.add();
-                (self.shared.services.turn)(socket, Box::new(tls), early);
+                (self.shared.services.turn)(socket, self.address, Box::new(tls), early);
             }
             Err(error) => log::debug!(peer:% = self.address; "lost before it was handed over: {error}"),
         }

@@ -186,7 +186,7 @@ fn authorize(
         return Err(Failure::unauthorized(message));
     }
     let now = peer.shared.services.clock.now().instant;
-    peer.shared.demo_rate.take(peer.address.ip(), now).map_err(|after| {
+    peer.shared.demo_rate.take(peer.client(request.headers()), now).map_err(|after| {
         peer.shared.counters.rate_limited.add();
         Failure::rate_limited(after)
     })?;
@@ -221,11 +221,10 @@ fn issue(peer: &Peer, request: &Request<()>, parameters: &Parameters, known: boo
     let ttl = seconds.map(Duration::from_secs);
     let asked = crate::ice::Request { host: &host, user: &user, ttl, transport };
     let (live, clock) = (peer.shared.live(), peer.shared.services.clock);
-    let issued =
-        live.ice.issue(asked, &live.auth, clock.now()).map_err(|error| match error {
-            Error::NoSecret => Failure::unavailable(error.to_string()),
-            other => refused(other),
-        })?;
+    let issued = live.ice.issue(asked, &live.auth, clock.now()).map_err(|error| match error {
+        Error::NoSecret => Failure::unavailable(error.to_string()),
+        other => refused(other),
+    })?;
     peer.shared.counters.credentials.add();
     Ok(reply::json(StatusCode::OK, issued.to_json(format)))
 }

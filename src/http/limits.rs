@@ -41,7 +41,8 @@ struct Taken {
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
-    block: Block,
+    /// `None`: it counts in total only.
+    block: Option<Block>,
 }
 
 impl Places {
@@ -66,7 +67,17 @@ impl Places {
         }
         taken.total += 1;
         taken.by_block.insert(block, here + 1);
-        Some(Place { places: self.clone(), block })
+        Some(Place { places: self.clone(), block: Some(block) })
+    }
+
+    /// For a proxy, which brings the connections of many addresses.
+    pub(super) fn take_for_proxy(self: &Arc<Self>) -> Option<Place> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.total >= taken.limits.0 {
+            return None;
+        }
+        taken.total += 1;
+        Some(Place { places: self.clone(), block: None })
     }
 
     pub(super) fn taken(&self) -> usize {
@@ -78,9 +89,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.total -= 1;
-        match taken.by_block.get_mut(&self.block) {
+        let Some(block) = self.block else { return };
+        match taken.by_block.get_mut(&block) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(taken.by_block.remove(&self.block)),
+            _ => drop(taken.by_block.remove(&block)),
         }
     }
 }

@@ -23,6 +23,7 @@ mod origin;
 mod outbox;
 mod pages;
 mod prefixed;
+mod proxied;
 mod reply;
 mod reports;
 mod routes;
@@ -45,6 +46,7 @@ use crate::{ice as ice_core, signal};
 
 pub use front::{Figures, Handle, Server};
 pub use listen::StartError;
+pub use proxied::Proxies;
 pub use reports::{Histogram, Reports, Totals};
 
 /// Addresses and bounds.
@@ -90,9 +92,9 @@ impl Default for Settings {
     }
 }
 
-/// Takes connections that turned out to speak TURN: the socket (nonblocking), its TLS state, and the plaintext that
+/// Takes connections that turned out to speak TURN: the socket (nonblocking), whose it is, its TLS state, and the plaintext that
 /// was read from it so far. The TLS state may still have bytes to write.
-pub type TurnSink = Arc<dyn Fn(TcpStream, Box<rustls::ServerConnection>, Vec<u8>) + Send + Sync>;
+pub type TurnSink = Arc<dyn Fn(TcpStream, SocketAddr, Box<rustls::ServerConnection>, Vec<u8>) + Send + Sync>;
 
 /// What can change while the server runs. What is asked next is answered with it; no connection ends.
 #[derive(Clone)]
@@ -107,6 +109,8 @@ pub struct Live {
     pub tls: Arc<rustls::ServerConfig>,
     /// As [`Settings::handshake_timeout`].
     pub handshake_timeout: Duration,
+    /// Who may speak for others.
+    pub proxies: Proxies,
 }
 
 impl fmt::Debug for Live {
@@ -126,6 +130,8 @@ pub struct Services {
     pub rooms: signal::Settings,
     /// Certificates. Its ALPN protocols should be `h2`, `http/1.1` and `stun.turn`.
     pub tls: Arc<rustls::ServerConfig>,
+    /// Who may speak for others.
+    pub proxies: Proxies,
     /// The process's clocks.
     pub clock: Clock,
     /// Random: ids and secrets come from it.
@@ -232,6 +238,7 @@ impl Shared {
                 rooms: services.rooms.clone(),
                 tls: services.tls.clone(),
                 handshake_timeout: settings.handshake_timeout,
+                proxies: services.proxies.clone(),
             }),
             users: Users { key: derived(&services.seed, "users"), count: AtomicU64::new(0) },
             draining: AtomicBool::new(false),
@@ -277,6 +284,13 @@ impl Users {
 /// A secret for one purpose. The seed has a fixed length, so that no two purposes run into each other.
 fn derived(seed: &[u8; 32], purpose: &str) -> [u8; 32] {
     Sha256::new().chain_update(seed).chain_update(purpose).finalize().into()
+}
+
+impl Peer {
+    /// Whose request this is: that of whoever a proxy names that may speak for others, else of who has connected.
+    fn client(&self, headers: &hyper::HeaderMap) -> std::net::IpAddr {
+        self.shared.live().proxies.client(self.address.ip(), headers)
+    }
 }
 
 /// One connection, as far as its requests care.

@@ -8,6 +8,7 @@
 //!
 //! Reading goes on while writing waits, so a client that doesn't read fills its outbox and is closed for it.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,11 +48,12 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 pub(super) fn answer(peer: &Arc<Peer>, mut request: Request<Incoming>) -> Result<Reply, Failure> {
     let accept = check(peer, &request)?;
     let host = peer.shared.host(&request);
+    let from = peer.client(request.headers());
     let upgrade = hyper::upgrade::on(&mut request);
     let peer = peer.clone();
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => serve(&peer, upgraded, host.as_ref()).await,
+            Ok(upgraded) => serve(&peer, from, upgraded, host.as_ref()).await,
             Err(error) => log::debug!(peer:% = peer.address; "no WebSocket: {error}"),
         }
     });
@@ -120,7 +122,7 @@ struct Link<'a> {
     heard: AtomicU64,
 }
 
-async fn serve(peer: &Peer, upgraded: Upgraded, host: Option<&Host>) {
+async fn serve(peer: &Peer, from: IpAddr, upgraded: Upgraded, host: Option<&Host>) {
     let shared = &*peer.shared;
     let rooms = shared.live().rooms.clone();
     let config = WebSocketConfig::default()
@@ -134,7 +136,7 @@ async fn serve(peer: &Peer, upgraded: Upgraded, host: Option<&Host>) {
     let socket = Socket::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
 
     shared.counters.websockets.add();
-    let (id, outbox) = shared.hub.connected(shared, peer.address.ip());
+    let (id, outbox) = shared.hub.connected(shared, from);
     let link = Link { shared, id, outbox: &outbox, host, heard: AtomicU64::new(0) };
     link.hear();
     log::debug!(connection = id.0, peer:% = peer.address; "WebSocket opened");

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::admission::{Admission, StreamLimits};
 use super::shard::{Command, Shard};
 use super::{Counters, Mailbox, Relay};
@@ -42,6 +44,8 @@ pub struct Changes {
     pub auth: Arc<Authenticator>,
     /// Bounds on streams.
     pub streams: StreamLimits,
+    /// Proxies whose connections begin with a header of the PROXY protocol.
+    pub proxies: Vec<IpNet>,
     /// How long a stream may take until its first whole message.
     pub first_message_timeout: Duration,
 }
@@ -108,6 +112,7 @@ impl Control {
         self.admission.set_limits(changes.streams);
         self.each(move |shard, now| {
             shard.settings.first_message_timeout = changes.first_message_timeout;
+            shard.settings.proxies.clone_from(&changes.proxies);
             shard.server.reconfigure(now, &changes.turn, changes.auth.clone());
         })
         .map(drop)

@@ -6,13 +6,14 @@
 //! | `udp.rs` | batches of datagrams; the one module with unsafe code |
 //! | `connection.rs`, `stream.rs` | TCP and TLS streams of clients |
 //! | `relays.rs`, `peers.rs` | sockets toward peers: UDP, and TCP (RFC 6062) |
-//! | `listen.rs`, `tls.rs`, `detect.rs` | what is bound and announced |
+//! | `listen.rs`, `tls.rs`, `detect.rs`, `proxy.rs` | what is bound and announced; whose connection it is |
 //! | `again.rs` | who gets another turn |
 //! | `admission.rs`, `counters.rs`, `events.rs` | bounds, counts, log |
 //! | `control.rs` | new settings, questions and orders while it runs |
 
 pub mod clock;
 pub mod detect;
+pub mod proxy;
 pub mod tls;
 
 mod admission;
@@ -32,7 +33,7 @@ mod udp;
 mod tests;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,6 +42,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ahash::RandomState;
+use ipnet::IpNet;
 use mio::{Poll, Waker};
 
 pub use admission::{Admission, StreamLimits, StreamTicket};
@@ -73,6 +75,8 @@ pub struct Settings {
     /// SO_RCVBUF and SO_SNDBUF of the UDP listeners, in bytes; a warning tells if the system gives less. `None`: as much
     /// as it gives, up to 4 MiB.
     pub socket_buffer: Option<usize>,
+    /// Proxies whose connections begin with a header of the PROXY protocol.
+    pub proxies: Vec<IpNet>,
     /// Listeners of `tcp` that are bound already: systemd keeps them open over a restart.
     pub inherited: Arc<Vec<std::net::TcpListener>>,
 }
@@ -88,6 +92,7 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(60),
             stream_queue: 256 * 1024,
             socket_buffer: None,
+            proxies: Vec::new(),
             inherited: Arc::default(),
         }
     }
@@ -105,6 +110,11 @@ pub enum StartError {
     /// The system has no randomness.
     #[error("no randomness from the system: {0}")]
     Random(#[from] getrandom::Error),
+}
+
+/// Does one of these networks have the address?
+fn is_in(networks: &[IpNet], ip: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&ip.to_canonical()))
 }
 
 /// The listener for this address, if it was bound by somebody else: each shard gets a handle to the same socket.
@@ -294,9 +304,16 @@ pub struct Handoff {
 
 impl Handoff {
     /// Gives a connection away: the socket (nonblocking), its TLS state, and the plaintext read from it so far.
-    pub fn adopt(&self, socket: std::net::TcpStream, tls: Box<rustls::ServerConnection>, early: Vec<u8>) {
+    /// `client` is whose it is: behind a proxy not the socket's peer.
+    pub fn adopt(
+        &self,
+        socket: std::net::TcpStream,
+        client: SocketAddr,
+        tls: Box<rustls::ServerConnection>,
+        early: Vec<u8>,
+    ) {
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.mailboxes.len();
         let socket = mio::net::TcpStream::from_std(socket);
-        self.mailboxes[next].send(Command::Adopt(socket, Some(tls), early));
+        self.mailboxes[next].send(Command::Adopt(socket, client, Some(tls), early));
     }
 }

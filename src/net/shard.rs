@@ -59,8 +59,8 @@ pub(super) const PEERS: usize = 1 << 48;
 
 /// What a shard is told from outside.
 pub(super) enum Command {
-    /// Take over a stream: its transport, TLS state, and the bytes read so far.
-    Adopt(mio::net::TcpStream, Option<Box<rustls::ServerConnection>>, Vec<u8>),
+    /// Take over a stream: its transport, its client, TLS state, and the bytes read so far.
+    Adopt(mio::net::TcpStream, SocketAddr, Option<Box<rustls::ServerConnection>>, Vec<u8>),
     /// Tell what you have done.
     Report(SyncSender<Counters>),
     /// Do this piece of work.
@@ -554,7 +554,7 @@ impl Shard {
     fn take_commands(&mut self, now: Now) -> Stop {
         while let Ok(command) = self.inbox.try_recv() {
             match command {
-                Command::Adopt(socket, tls, early) => self.adopt(now, socket, tls, early),
+                Command::Adopt(socket, client, tls, early) => self.adopt(now, socket, client, tls, early),
                 Command::Report(to) => {
                     let _ = to.try_send(self.report());
                 }

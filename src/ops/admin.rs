@@ -138,7 +138,8 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             Ok(serde_json::to_value(daemon.status()?)?)
         }
         ("POST", "/v1/credentials") => {
-            let seconds = parameter("ttl").map(str::parse).transpose().map_err(|_| bad("ttl: write seconds"))?;
+            let seconds =
+                parameter("ttl").map(str::parse).transpose().map_err(|_| bad("ttl: write seconds"))?;
             let user = parameter("user").unwrap_or_default();
             if user.len() > 480 || user.contains(char::is_control) {
                 return Err(bad("user: write at most 480 bytes of text"));
@@ -161,9 +162,10 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             info!("log level of {}: {parsed}", parameter("module").unwrap_or("everything else"));
             Ok(levels())
         }
-        (_, path) => {
-            Err(Refused(StatusCode::NOT_FOUND, format!("{} {path}: there is no such thing", request.method())))
-        }
+        (_, path) => Err(Refused(
+            StatusCode::NOT_FOUND,
+            format!("{} {path}: there is no such thing", request.method()),
+        )),
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::setup::Setup;
 use super::{log, systemd};
 use crate::auth::Credential;
-use crate::config::{self, Checked, Disk};
+use crate::config::{self, Checked, Disk, Listen};
 use crate::net::clock::Clock;
 use crate::net::{self, Stuck};
 use crate::turn::Listed;
@@ -139,7 +139,9 @@ impl Daemon {
         let next = setup.again(config).map_err(|error| vec![error.to_string()])?;
 
         let mut notes: Vec<_> = warnings.iter().map(|warning| format!("configuration: {warning}")).collect();
-        notes.extend(next.needs_restart(&setup).iter().map(|key| format!("{key} changes with the next start")));
+        notes.extend(
+            next.needs_restart(&setup).iter().map(|key| format!("{key} changes with the next start")),
+        );
         log::configure(&next.config.log);
         log::show(next.interfaces.iter().copied().chain(next.relay_addresses.iter().map(|r| r.announced)));
         self.http.reload(next.live(), next.config.connections.total, next.config.connections.per_address);
@@ -151,7 +153,10 @@ impl Daemon {
         *setup = next;
         let config = &mut setup.config;
         (config.shards, config.socket_buffer) = (kept.shards, kept.socket_buffer);
-        (config.listen, config.relay, config.nat_discovery) = (kept.listen, kept.relay, kept.nat_discovery);
+        let (proxy_protocol, forwarded_for) =
+            (config.listen.proxy_protocol.clone(), config.listen.forwarded_for.clone());
+        config.listen = Listen { proxy_protocol, forwarded_for, ..kept.listen };
+        (config.relay, config.nat_discovery) = (kept.relay, kept.nat_discovery);
         (config.metrics, config.admin_socket) = (kept.metrics, kept.admin_socket);
         config.log.format = kept.log.format;
         Ok(notes)

@@ -135,7 +135,9 @@ fn wanted(metadata: &Metadata<'_>, choices: &Choices) -> bool {
     let target = metadata.target();
     let named = |name: &str| {
         let own = target.strip_prefix("ternd::").unwrap_or(target);
-        [target, own].iter().any(|t| t.strip_prefix(name).is_some_and(|r| r.is_empty() || r.starts_with("::")))
+        [target, own]
+            .iter()
+            .any(|t| t.strip_prefix(name).is_some_and(|r| r.is_empty() || r.starts_with("::")))
     };
     let of_module = choices.levels.iter().filter(|(name, _)| named(name)).max_by_key(|(name, _)| name.len());
     if let Some((_, level)) = of_module {
@@ -398,7 +400,11 @@ mod tests {
         assert!(wanted("rustls::conn", Level::Trace, LevelFilter::Trace));
         assert!(!wanted("ternder", Level::Info, LevelFilter::Info));
 
-        let levels = [("relay", LevelFilter::Debug), ("ternd::relay::x", LevelFilter::Error), ("h2", LevelFilter::Trace)];
+        let levels = [
+            ("relay", LevelFilter::Debug),
+            ("ternd::relay::x", LevelFilter::Error),
+            ("h2", LevelFilter::Trace),
+        ];
         let levels = levels.map(|(name, level)| (name.to_owned(), level)).to_vec();
         let some = Choices { levels, ..only(LevelFilter::Warn) };
         for (target, level, expected) in [

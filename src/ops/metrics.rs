@@ -110,7 +110,12 @@ struct Writer<'a>(DescriptorEncoder<'a>);
 
 impl Writer<'_> {
     /// Only grows; `_total` is appended to the name.
-    fn counters<'a>(&mut self, name: &str, help: &str, rows: impl IntoIterator<Item = Row<'a>>) -> fmt::Result {
+    fn counters<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = Row<'a>>,
+    ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in rows {
             of_family(&mut family, labels, |encoder| ConstCounter::new(value).encode(encoder))?;
@@ -169,16 +174,20 @@ impl Snapshot {
         to.gauges(
             "allocations",
             "Allocations at this moment, by the client's transport and the family of the relay",
-            self.census.named().map(|(transport, family, n)| {
-                (vec![("transport", transport), ("family", family)], n)
-            }),
+            self.census
+                .named()
+                .map(|(transport, family, n)| (vec![("transport", transport), ("family", family)], n)),
         )?;
         to.counter("allocations_created", "Allocations made", turn.allocations)?;
         let traffic = turn.traffic;
         let directions = |[peers, client]: [u64; 2]| {
             [(vec![("direction", "to_peer")], peers), (vec![("direction", "to_client")], client)]
         };
-        to.counters("relayed_packets", "Datagrams relayed", directions([traffic.to_peers, traffic.to_client]))?;
+        to.counters(
+            "relayed_packets",
+            "Datagrams relayed",
+            directions([traffic.to_peers, traffic.to_client]),
+        )?;
         to.counters(
             "relayed_bytes",
             "Payload bytes relayed",
@@ -192,9 +201,10 @@ impl Snapshot {
         to.counters(
             "stun_requests",
             "STUN requests answered, by method and by outcome: success or the code of the error",
-            codes.iter().filter(|(_, outcome, n)| *n > 0 || outcome == "success").map(|(method, outcome, n)| {
-                (vec![("method", *method), ("outcome", outcome.as_str())], *n)
-            }),
+            codes
+                .iter()
+                .filter(|(_, outcome, n)| *n > 0 || outcome == "success")
+                .map(|(method, outcome, n)| (vec![("method", *method), ("outcome", outcome.as_str())], *n)),
         )?;
         to.counters(
             "authentication_failures",
@@ -206,7 +216,11 @@ impl Snapshot {
             "Requests refused because a bound was reached, by its key in the configuration",
             turn.tallies.limits().map(|(limit, n)| (vec![("limit", limit)], n)),
         )?;
-        to.counter("unanswered", "Requests of strangers beyond limits.unauthenticated-answers", turn.unanswered)?;
+        to.counter(
+            "unanswered",
+            "Requests of strangers beyond limits.unauthenticated-answers",
+            turn.unanswered,
+        )?;
         to.gauge("relay_streams", "TCP and TLS streams that speak TURN at this moment", self.relay.streams)
     }
 
@@ -240,12 +254,20 @@ impl Snapshot {
             ]
             .map(|(reason, n)| (vec![("reason", reason)], n)),
         )?;
-        to.counter("socket_errors", "Errors of receive and accept calls", net.receive_errors + net.accept_errors)
+        to.counter(
+            "socket_errors",
+            "Errors of receive and accept calls",
+            net.receive_errors + net.accept_errors,
+        )
     }
 
     fn web(&self, to: &mut Writer<'_>) -> fmt::Result {
         let (counters, figures) = (self.http.counters(), self.http.figures());
-        to.gauge("http_connections", "Connections of the HTTP side at this moment", figures.connections as u64)?;
+        to.gauge(
+            "http_connections",
+            "Connections of the HTTP side at this moment",
+            figures.connections as u64,
+        )?;
         to.counters(
             "connections",
             "Connections that the HTTP side accepted, by what became of them",

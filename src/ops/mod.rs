@@ -96,7 +96,8 @@ fn run(config: Config, path: Option<&Path>) -> Result<(), StartError> {
 /// From the first listener of the HTTP side to the last connection.
 async fn live(setup: Setup, path: Option<&Path>, relay: &Relay, clock: Clock) -> Result<(), StartError> {
     let handoff = relay.handoff();
-    let turn: http::TurnSink = Arc::new(move |socket, tls, early| handoff.adopt(socket, tls, early));
+    let turn: http::TurnSink =
+        Arc::new(move |socket, client, tls, early| handoff.adopt(socket, client, tls, early));
     let server = http::Server::bind(setup.http(), setup.services(clock, turn)?).await?;
     let metrics = metrics::bind(&setup.config)?;
     let admin = admin::bind(setup.config.admin_socket.as_deref())?;

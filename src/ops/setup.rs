@@ -8,7 +8,7 @@ use log::info;
 use super::StartError;
 use super::state::OwnSecret;
 use crate::auth::Authenticator;
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::http::{self, TurnSink};
 use crate::net::clock::Clock;
 use crate::net::{self, detect};
@@ -86,7 +86,7 @@ impl Setup {
         let same = [
             ("shards", new.shards == old.shards),
             ("socket-buffer", new.socket_buffer == old.socket_buffer),
-            ("listen", new.listen == old.listen),
+            ("listen", addresses(&new.listen) == addresses(&old.listen)),
             ("relay.addresses, relay.external-ip or relay.ports", new.relay == old.relay),
             ("nat-discovery", new.nat_discovery == old.nat_discovery),
             ("metrics.listen", new.metrics == old.metrics),
@@ -113,6 +113,7 @@ impl Setup {
             shards: self.config.shards,
             socket_buffer: self.config.socket_buffer,
             first_message_timeout: self.config.connections.handshake_timeout,
+            proxies: self.config.listen.proxy_protocol.clone(),
             inherited: self.inherited.clone(),
             ..net::Settings::default()
         }
@@ -155,6 +156,7 @@ impl Setup {
             ice: self.config.ice(),
             rooms: self.config.rooms.clone(),
             tls: self.tls.clone(),
+            proxies: self.proxies(),
             clock,
             seed,
             turn,
@@ -167,6 +169,7 @@ impl Setup {
             turn: Arc::new(self.turn()),
             auth: self.auth.clone(),
             streams: self.streams(),
+            proxies: self.config.listen.proxy_protocol.clone(),
             first_message_timeout: self.config.connections.handshake_timeout,
         }
     }
@@ -179,6 +182,14 @@ impl Setup {
             rooms: self.config.rooms.clone(),
             tls: self.tls.clone(),
             handshake_timeout: self.config.connections.handshake_timeout,
+            proxies: self.proxies(),
+        }
+    }
+
+    fn proxies(&self) -> http::Proxies {
+        http::Proxies {
+            headers: self.config.listen.proxy_protocol.clone(),
+            forwarded_for: self.config.listen.forwarded_for.clone(),
         }
     }
 
@@ -197,6 +208,11 @@ impl Setup {
             (None, None) => "localhost".into(),
         }
     }
+}
+
+/// What sockets are bound to.
+fn addresses(listen: &Listen) -> [&Vec<SocketAddr>; 4] {
+    [&listen.udp, &listen.tcp, &listen.tls, &listen.http]
 }
 
 fn relay_addresses(config: &Config, interfaces: &[IpAddr]) -> Vec<RelayAddress> {

@@ -49,9 +49,14 @@ impl Census {
 
     /// How many there are, by transport (`udp`, `tcp`, `tls`) and family (`ipv4`, `ipv6`, `both`).
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter().zip(self.0).flat_map(|(transport, row)| {
-            ["ipv4", "ipv6", "both"].into_iter().zip(row).map(move |(family, n)| (transport.name(), family, n))
-        })
+        [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter().zip(self.0).flat_map(
+            |(transport, row)| {
+                ["ipv4", "ipv6", "both"]
+                    .into_iter()
+                    .zip(row)
+                    .map(move |(family, n)| (transport.name(), family, n))
+            },
+        )
     }
 }
 

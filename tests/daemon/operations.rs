@@ -43,7 +43,8 @@ impl Daemon {
     }
 
     fn signal(&self, name: &str) {
-        let killed = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().unwrap();
+        let killed =
+            Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().unwrap();
         assert!(killed.success());
     }
 }
@@ -80,7 +81,8 @@ fn a_reload_takes_what_changed_and_ends_nothing() {
     for (client, relayed) in &mut callers {
         client.relay_both_ways(*relayed);
     }
-    let answer = web::request(&mut room, r#"{"type":"ice","id":7}"#);
+    room.send(web::text(r#"{"type":"ice","id":7}"#)).unwrap();
+    let answer = web::next(&mut room);
     assert_eq!((&answer["id"], &answer["code"]), (&7.into(), &"not_in_room".into()), "the WebSocket is open");
     assert_eq!(Client::udp(daemon.turn()).allocate(&alice(SECRET)), Err(Refused(401)), "the old secret");
     let mut thirteenth = Client::udp(daemon.turn());
@@ -196,7 +198,11 @@ fn ctl_lists_kicks_issues_and_sets_levels() {
     let list = daemon.ctl_json(&["allocations", "--user", "bob"]);
     assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
     assert_eq!(list[0]["relays"][0], relayed.to_string());
-    assert_eq!((&list[0]["packets_to_peers"], &list[0]["bytes_to_client"]), (&1.into(), &13.into()), "{list}");
+    assert_eq!(
+        (&list[0]["packets_to_peers"], &list[0]["bytes_to_client"]),
+        (&1.into(), &13.into()),
+        "{list}"
+    );
     let table = said(&daemon.ctl(&["allocations"]));
     assert!(table.starts_with("USER ") && table.contains("alice") && table.contains("bob"), "{table}");
     assert_eq!(daemon.ctl_json(&["status"])["allocations"], 2);
@@ -278,7 +284,8 @@ fn queried(text: &str) -> Vec<(String, Vec<(String, String)>)> {
         let (name, rest) = rest.split_at(end);
         let labels = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(l, _)| l);
         let labels = labels.split(',').filter_map(|label| {
-            let (label, value) = label.split_once("=~").or(label.split_once("!=")).or(label.split_once('='))?;
+            let (label, value) =
+                label.split_once("=~").or(label.split_once("!=")).or(label.split_once('='))?;
             Some((label.trim().to_owned(), value.replace(['"', '\\'], "")))
         });
         found.push((name.to_owned(), labels.collect()));
@@ -298,7 +305,8 @@ fn each_query_finds_its_metric() {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
                 && labels.iter().all(|(label, value)| {
                     // A value that nothing was counted for yet, such as a code of an error, shows by its label.
-                    line.contains(&format!("{label}=\"")) && (value.contains(['|', '.', '5']) || line.contains(&format!("{label}=\"{value}\"")))
+                    line.contains(&format!("{label}=\""))
+                        && (value.contains(['|', '.', '5']) || line.contains(&format!("{label}=\"{value}\"")))
                 })
         })
     };
@@ -329,5 +337,60 @@ fn each_query_finds_its_metric() {
         let known = |suffix: &str| has(&format!("{name}{suffix}"), &[]);
         let known = ["", "_total", "_count"].into_iter().any(known);
         assert!(known || late.contains(&&*name) || name == "ternd_", "docs/operations.md: no {name}");
+    }
+}
+
+/// A client behind a proxy: what the proxy says first, then what the client says.
+fn through_proxy(at: SocketAddr, header: &[u8]) -> TcpStream {
+    use std::io::Write;
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    stream.write_all(header).unwrap();
+    stream
+}
+
+#[test]
+fn a_trusted_proxy_says_whose_connection_it_is_and_nobody_else_does() {
+    let v1 = b"PROXY TCP4 192.0.2.7 203.0.113.5 50000 3478\r\n";
+    let v2 =
+        [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C"[..], &[192, 0, 2, 8, 203, 0, 113, 5, 0xC3, 0x50, 1, 0xBB]]
+            .concat();
+    let trusting = Setup::new().replace("[tls]", "proxy-protocol = [\"127.0.0.1\"]\n\n[tls]").with_admin().0;
+    // It waits until the daemon answers over plain UDP and TCP, which need no header.
+    let daemon = trusting.start();
+    let login = alice(SECRET);
+    let mut plain = Client::over(through_proxy(daemon.turn(), v1));
+    assert_eq!(plain.binding(), "192.0.2.7:50000".parse().unwrap());
+    let relayed = plain.allocate(&login).unwrap();
+    plain.relay_both_ways(relayed);
+
+    let mut tls = Client::over(https::wrap(through_proxy(daemon.https(), &v2), daemon.https(), &[]));
+    assert_eq!(tls.binding(), "192.0.2.8:50000".parse().unwrap());
+    let relayed = tls.allocate(&login).unwrap();
+    tls.relay_both_ways(relayed);
+    let list = daemon.ctl_json(&["allocations"]);
+    let mut clients: Vec<_> =
+        list.as_array().unwrap().iter().map(|a| a["client"].as_str().unwrap()).collect();
+    clients.sort_unstable();
+    assert_eq!(clients, ["192.0.2.7:50000", "192.0.2.8:50000"]);
+
+    // Without the header it must send, a proxy gets nothing.
+    assert_eq!(closed(through_proxy(daemon.turn(), &[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42])), "closed");
+    drop(daemon);
+
+    let daemon = Daemon::start();
+    assert_eq!(closed(through_proxy(daemon.turn(), v1)), "closed");
+    assert_eq!(closed(through_proxy(daemon.https(), v1)), "closed");
+    assert_eq!(closed(through_proxy(daemon.https(), &v2)), "closed");
+}
+
+/// How a connection ends that is not answered but, perhaps, with an alert of TLS or an explanation in HTTP.
+fn closed(mut stream: TcpStream) -> &'static str {
+    use std::io::{ErrorKind, Read};
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Ok(_) => "closed",
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => "closed",
+        Err(error) => panic!("{error} after {bytes:?}"),
     }
 }

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)] // a test binary has no outside
 
 mod alternate;
+mod control;
 #[path = "../support/counting.rs"]
 mod counting;
 mod data;
