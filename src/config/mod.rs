@@ -68,6 +68,10 @@ pub struct Config {
     pub ice: ice::Settings,
     /// The rooms.
     pub rooms: signal::Settings,
+    /// The rooms of the classic tutorials, at `/socket.io/`.
+    pub socketio: SocketIo,
+    /// Pages of the operator's own.
+    pub pages: Pages,
     /// How long running calls may go on at a stop.
     pub drain_timeout: Duration,
     /// Where metrics are served, over HTTP. Empty: not at all.
@@ -157,6 +161,24 @@ pub struct Connections {
     pub handshake_timeout: Duration,
 }
 
+/// The endpoint for socket.io clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketIo {
+    /// Whether it is there. The program may have been built without it.
+    pub enabled: bool,
+    /// Members of one of its rooms. Its other bounds are those of the rooms.
+    pub capacity: usize,
+}
+
+/// Pages beside the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pages {
+    /// Where they are. `None`: only those that are part of the program.
+    pub directory: Option<PathBuf>,
+    /// Their `Content-Security-Policy`; empty: none.
+    pub policy: String,
+}
+
 /// The log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -210,6 +232,8 @@ impl Default for Config {
             },
             ice: ice::Settings::default(),
             rooms: signal::Settings::default(),
+            socketio: SocketIo { enabled: true, capacity: 2 },
+            pages: Pages { directory: None, policy: values::PAGE_POLICY.into() },
             drain_timeout: Duration::from_secs(30),
             metrics: vec![DEFAULT_METRICS],
             admin_socket: None,

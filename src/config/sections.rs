@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use super::reader::{Node, Read, Table};
 use super::values::{
-    count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
-    origin, port, port_range, private_file, rate, realm, secret, secret_file, sendable, server_address,
-    small_count, socket_path, token_key_file,
+    count, directory, duration, external_ip, file, flag, header_value, host_name, ip_address, list,
+    listeners, name, network, one_of, origin, port, port_range, private_file, rate, realm, secret,
+    secret_file, sendable, server_address, small_count, socket_path, software, token_key_file,
 };
 use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
 use crate::auth::{self, OAuth, Secret, StaticUser, TokenAlgorithm, TokenKey, opaque_string};
@@ -55,6 +55,14 @@ pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
     root.section("limits", |t| limits(t, &mut config.turn.limits, &mut config.connections));
     root.section("ice", |t| endpoint(t, &mut config.ice));
     root.section("rooms", |t| rooms(t, &mut config.rooms));
+    root.section("socket-io", |t| {
+        t.key("enabled", &mut config.socketio.enabled, flag);
+        t.key("capacity", &mut config.socketio.capacity, count(2..=1000));
+    });
+    root.section("http", |t| {
+        t.optional("static-dir", &mut config.pages.directory, directory);
+        t.key("static-policy", &mut config.pages.policy, header_value);
+    });
     root.section("metrics", |t| t.key("listen", &mut config.metrics, listeners));
     root.section("admin", |t| t.optional("socket", &mut config.admin_socket, socket_path));
     root.section("log", |t| log(t, &mut config.log));
@@ -159,7 +167,9 @@ fn relay(t: &mut Table<'_>, relay: &mut Relay, turn: &mut turn::Settings) {
     t.key("ports", &mut relay.ports, port_range);
     t.key("default-lifetime", &mut turn.default_lifetime, duration(60..=DAY));
     t.key("max-lifetime", &mut turn.max_lifetime, duration(60..=DAY));
+    t.key("software", &mut turn.software, software);
     t.key("rfc5766-channels", &mut turn.rfc5766_channels, flag);
+    t.key("rfc3489-clients", &mut turn.rfc3489_clients, flag);
     t.key("mobility", &mut turn.mobility, flag);
     t.key("alternate-servers", &mut turn.alternate_servers, list(server_address));
 }

@@ -272,6 +272,16 @@ pub(super) fn sendable(node: &Node<'_>, text: &str) -> Read<()> {
     opaque_string(text).map(drop).map_err(|why| node.error(format!("no client can send this: {why}"), fix))
 }
 
+/// What answers name as SOFTWARE; "" is nothing (RFC 8489 section 14.14).
+//= 8489-16.1.2-1
+pub(super) fn software(node: &Node<'_>) -> Read<Option<String>> {
+    let text = node.text()?;
+    if text.chars().count() > 127 || text.chars().any(char::is_control) {
+        return Err(node.error("not a name of software", "write up to 127 characters, or \"\" for nothing"));
+    }
+    Ok(Some(text.into()).filter(|t: &String| !t.is_empty()))
+}
+
 /// A name for logs.
 pub(super) fn name(node: &Node<'_>) -> Read<String> {
     let text = node.text()?;
@@ -349,6 +359,30 @@ pub(super) fn file(node: &Node<'_>) -> Read<(PathBuf, Option<Vec<u8>>)> {
             "name a file that exists and that the service's user may read; relative names start beside this file",
         )),
     }
+}
+
+/// A directory that is there.
+pub(super) fn directory(node: &Node<'_>) -> Read<PathBuf> {
+    let written = node.text()?;
+    let fix = "name a directory that exists and that the service's user may read; relative names start beside this file";
+    match node.report.files.locate(written) {
+        Some(path) if node.report.files.is_directory(&path) => Ok(path),
+        Some(path) => Err(node.error(format!("{} is no directory", path.display()), fix)),
+        None => Err(node.error("a credential is no directory", fix)),
+    }
+}
+
+/// What the operator's own pages may do by default: their own scripts, styles and sockets, also inline.
+pub(super) const PAGE_POLICY: &str = "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline'; \
+    style-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:; object-src 'none'; frame-ancestors 'self'";
+
+/// What can be the value of an HTTP header.
+pub(super) fn header_value(node: &Node<'_>) -> Read<String> {
+    let text = node.text()?;
+    if text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
+        return Ok(text.into());
+    }
+    Err(node.error("not the value of a header", "write printable ASCII on one line"))
 }
 
 /// The same for a file with a secret in it.

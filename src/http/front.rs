@@ -122,6 +122,10 @@ impl Server {
         stop.send_replace(true);
         tasks.shutdown().await;
         shared.hub.stop();
+        #[cfg(feature = "socketio")]
+        if let Some(classic) = &shared.classic {
+            let _ = timeout(shared.settings.linger, classic.close()).await;
+        }
         drop(alive);
         // Nothing is ever sent: this ends when the last connection drops its end.
         let _ = timeout(shared.settings.linger + Duration::from_secs(1), gone.recv()).await;

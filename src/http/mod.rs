@@ -6,7 +6,8 @@
 //!  TCP ─► place? ─► TLS ─► first decrypted bytes ─┬─► HTTP ─┬─ /v1/ice ............ ice.rs ──► crate::ice
 //!         limits.rs                               │         ├─ /v1/ws ............. websocket.rs ─► hub.rs
 //!                                                 │         │                           one Mutex ─► crate::signal
-//!                                                 │         ├─ / /r/ROOM /app.js .. pages.rs
+//!                                                 │         ├─ /socket.io/ ........ socketio/ (feature `socketio`)
+//!                                                 │         ├─ / /r/ROOM /app.js .. static_files.rs, else pages.rs
 //!                                                 │         └─ /healthz /readyz
 //!                                                 └─► STUN ─► Services::turn: socket, TLS state, bytes read so far
 //! ```
@@ -27,12 +28,16 @@ mod proxied;
 mod reply;
 mod reports;
 mod routes;
+#[cfg(feature = "socketio")]
+mod socketio;
+mod static_files;
 #[cfg(test)]
 mod tests;
 mod websocket;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -69,6 +74,14 @@ pub struct Settings {
     pub queue_messages: usize,
     /// Bytes of them.
     pub queue_bytes: usize,
+    /// Whether `/socket.io/` is there, with the rooms of the classic tutorials.
+    pub socketio: bool,
+    /// Members of one such room.
+    pub socketio_capacity: usize,
+    /// A directory of pages to serve beside the API, in the place of those that are part of the program.
+    pub static_dir: Option<PathBuf>,
+    /// Their `Content-Security-Policy`; empty: none.
+    pub static_policy: String,
     /// How long connections may take to end at a stop, and a WebSocket to end after it was closed.
     pub linger: Duration,
     /// Listeners of `tls` and `plain` that are bound already: systemd keeps them open over a restart.
@@ -86,6 +99,10 @@ impl Default for Settings {
             credentials_per_minute: 60,
             queue_messages: 256,
             queue_bytes: 512 * 1024,
+            socketio: true,
+            socketio_capacity: 2,
+            static_dir: None,
+            static_policy: String::new(),
             linger: Duration::from_secs(5),
             inherited: Arc::default(),
         }
@@ -208,6 +225,9 @@ struct Shared {
     live: ArcSwap<Live>,
     counters: Arc<Counters>,
     pages: pages::Pages,
+    static_files: Option<static_files::StaticFiles>,
+    #[cfg(feature = "socketio")]
+    classic: Option<socketio::Classic>,
     places: Arc<limits::Places>,
     demo_rate: limits::Rate,
     hub: hub::Hub,
@@ -229,6 +249,20 @@ impl Shared {
         Self {
             counters: Arc::default(),
             pages: pages::Pages::new(),
+            static_files: settings
+                .static_dir
+                .as_deref()
+                .map(|directory| static_files::StaticFiles::new(directory, &settings.static_policy)),
+            #[cfg(feature = "socketio")]
+            classic: settings.socketio.then(|| {
+                let limits = &services.rooms;
+                let places = limits::Places::new(
+                    limits.connections,
+                    limits.connections_per_address,
+                    hasher("socketio"),
+                );
+                socketio::Classic::new(&settings, &services, Arc::new(places))
+            }),
             places: Arc::new(limits::Places::new(total, per_address, hasher("places"))),
             demo_rate: limits::Rate::new(settings.credentials_per_minute, hasher("demo")),
             hub: hub::Hub::new(services.rooms.clone(), derived(&services.seed, "rooms")),

@@ -8,6 +8,8 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
 use super::reply::{Failure, Reply, with_type};
+#[cfg(feature = "socketio")]
+use super::socketio;
 use super::{Peer, ice, websocket};
 
 /// Answers one request.
@@ -35,15 +37,24 @@ async fn route(peer: &Arc<Peer>, request: Request<Incoming>) -> Result<Reply, Fa
     if is_ice(path, request.uri().query()) {
         return Ok(ice::answer(peer, request).await);
     }
+    #[cfg(feature = "socketio")]
+    if let ("/socket.io/" | "/socket.io", Some(classic)) = (path, &peer.shared.classic) {
+        return Ok(socketio::answer(peer, classic, request).await);
+    }
     match path {
         "/v1/ws" => websocket::answer(peer, request),
         "/healthz" => health(&request, true),
         "/readyz" => health(&request, !peer.shared.is_stopping() && !peer.shared.is_draining()),
-        path => peer
-            .shared
-            .pages
-            .get(request.method(), path, request.headers())
-            .unwrap_or_else(|| Err(Failure::not_found())),
+        path => {
+            let (method, headers) = (request.method(), request.headers());
+            if let Some(files) = &peer.shared.static_files
+                && let Some(reply) = files.get(method, path, headers).await
+            {
+                return reply;
+            }
+            let page = peer.shared.pages.get(method, path, headers);
+            page.unwrap_or_else(|| Err(Failure::not_found()))
+        }
     }
 }
 

@@ -158,6 +158,7 @@ impl Daemon {
         config.listen = Listen { proxy_protocol, forwarded_for, ..kept.listen };
         (config.relay, config.nat_discovery) = (kept.relay, kept.nat_discovery);
         (config.metrics, config.admin_socket) = (kept.metrics, kept.admin_socket);
+        (config.socketio, config.pages) = (kept.socketio, kept.pages);
         config.log.format = kept.log.format;
         Ok(notes)
     }

@@ -91,6 +91,8 @@ impl Setup {
             ("nat-discovery", new.nat_discovery == old.nat_discovery),
             ("metrics.listen", new.metrics == old.metrics),
             ("admin.socket", new.admin_socket == old.admin_socket),
+            ("socket-io", new.socketio == old.socketio),
+            ("http", new.pages == old.pages),
             ("log.format", new.log.format == old.log.format),
         ];
         same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
@@ -144,6 +146,10 @@ impl Setup {
             connections_per_address: connections.per_address,
             handshake_timeout: connections.handshake_timeout,
             inherited: self.inherited.clone(),
+            socketio: self.config.socketio.enabled,
+            socketio_capacity: self.config.socketio.capacity,
+            static_dir: self.config.pages.directory.clone(),
+            static_policy: self.config.pages.policy.clone(),
             ..http::Settings::default()
         }
     }
