@@ -81,7 +81,7 @@ fn version_2(bytes: &[u8]) -> Result<Option<ProxyHeader>, NoHeader> {
         (0, _) | (1, 0x00) => None,
         // Only streams are listened on here.
         (1, 0x11) => match *body {
-            [a, b, c, d, _, _, _, _, high, low, ..] => {
+            [a, b, c, d, _, _, _, _, high, low, _, _, ..] => {
                 Some((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into())
             }
             _ => return Err(NoHeader),

@@ -152,7 +152,8 @@ impl Daemon {
         let kept = setup.config.clone();
         *setup = next;
         let config = &mut setup.config;
-        (config.shards, config.socket_buffer) = (kept.shards, kept.socket_buffer);
+        (config.shards, config.socket_buffer, config.pin_shards) =
+            (kept.shards, kept.socket_buffer, kept.pin_shards);
         let (proxy_protocol, forwarded_for) =
             (config.listen.proxy_protocol.clone(), config.listen.forwarded_for.clone());
         config.listen = Listen { proxy_protocol, forwarded_for, ..kept.listen };

@@ -86,6 +86,7 @@ impl Setup {
         let same = [
             ("shards", new.shards == old.shards),
             ("socket-buffer", new.socket_buffer == old.socket_buffer),
+            ("pin-shards", new.pin_shards == old.pin_shards),
             ("listen", addresses(&new.listen) == addresses(&old.listen)),
             ("relay.addresses, relay.external-ip or relay.ports", new.relay == old.relay),
             ("nat-discovery", new.nat_discovery == old.nat_discovery),
@@ -99,21 +100,26 @@ impl Setup {
     }
 
     pub(super) fn net(&self) -> net::Settings {
-        let mut udp = self.config.listen.udp.clone();
+        let (mut udp, mut tcp) = (self.config.listen.udp.clone(), self.config.listen.tcp.clone());
         if let Some(turn::NatDiscovery { addresses, ports }) = self.nat_discovery() {
             let corners = addresses.into_iter().flat_map(|ip| ports.map(|port| SocketAddr::new(ip, port)));
             for corner in corners.collect::<Vec<_>>() {
-                if !udp.iter().any(|listener| covers(*listener, corner)) {
-                    udp.push(corner);
+                let streams = (!tcp.is_empty()).then_some(&mut tcp);
+                for listeners in [Some(&mut udp), streams].into_iter().flatten() {
+                    if !listeners.iter().any(|listener| covers(*listener, corner)) {
+                        listeners.push(corner);
+                    }
                 }
             }
         }
         net::Settings {
             udp,
-            tcp: self.config.listen.tcp.clone(),
+            tcp,
             relay_ports: self.config.relay.ports.clone(),
             shards: self.config.shards,
             socket_buffer: self.config.socket_buffer,
+            relay_socket_buffer: self.config.relay.socket_buffer,
+            pin_shards: self.config.pin_shards,
             first_message_timeout: self.config.connections.handshake_timeout,
             proxies: self.config.listen.proxy_protocol.clone(),
             inherited: self.inherited.clone(),

@@ -76,13 +76,16 @@ impl Server {
         self.settings = Arc::new(settings);
         self.auth = auth;
 
-        let Self { allocations, policy, by_connection, outputs, .. } = self;
-        for (_, allocation) in allocations.iter_mut() {
-            allocation.peers.recheck(now.instant, |ip| policy.check(*ip).ok());
+        let slots: Vec<usize> = self.allocations.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let Self { allocations, policy, by_connection, outputs, .. } = self;
+            let allocation = &mut allocations[slot];
+            allocation.peers.recheck(now.instant, |ip| policy.check(ip).ok());
             for gone in allocation.connections.extract_if(.., |c| policy.check(c.peer.0.ip()).is_err()) {
                 by_connection.remove(&gone.id);
                 outputs.push_back(Output::ClosePeer { connection: gone.id });
             }
+            self.expire_peers(now, slot);
         }
     }
 
