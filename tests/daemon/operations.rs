@@ -98,7 +98,7 @@ fn a_reload_takes_what_changed_and_ends_nothing() {
     client.relay_both_ways(relayed);
     daemon.rewrite("allow = [\"127.0.0.0/8\", \"::1\"]", "allow = []");
     daemon.signal("HUP");
-    let refused = poll(|| client.permit("127.0.0.1:9".parse().unwrap()).err());
+    let refused = poll(|| client.permit("127.0.0.9:9".parse().unwrap()).err());
     assert_eq!(refused, Some(Refused(403)));
 }
 
