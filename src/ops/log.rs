@@ -12,7 +12,7 @@
 //! Text that clients chose gets into messages and fields. So control characters are escaped everywhere: no client
 //! can forge a line, or talk to the terminal of whoever reads it.
 //!
-//! Levels, and whether addresses are masked, can be changed while it runs: [`configure`], [`set_level`].
+//! Levels, and whether addresses are masked, can be changed while it runs.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write as _};
