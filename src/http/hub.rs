@@ -65,6 +65,11 @@ impl Hub {
         state.act(shared, |rooms, now| rooms.disconnected(now, id));
     }
 
+    /// Other bounds and habits for the rooms; nobody has to leave for them.
+    pub(super) fn reload(&self, settings: signal::Settings) {
+        self.state().rooms.set_settings(settings);
+    }
+
     /// Closes all connections with 1001.
     pub(super) fn stop(&self) {
         for outbox in self.state().outboxes.values() {
@@ -140,6 +145,7 @@ fn note(event: &Event, counters: &Counters) {
             log::warn!(room:%, peer:%; "no iceServers for a member: {why}");
         }
         Event::Report { room, from, report } => {
+            counters.reports.count(report);
             log::info!(room:%, peer:% = from; "a member reports: {report:?}");
         }
         other => log::debug!("{other:?}"),
@@ -162,8 +168,8 @@ impl IceIssuer for Issuer<'_> {
     ) -> Result<Box<serde_json::value::RawValue>, String> {
         let host = self.host.ok_or("Your request had no valid Host")?;
         let request = crate::ice::Request { host, user: peer, ttl: None, transport: None };
-        let services = &self.shared.services;
-        let issued = services.ice.issue(request, &services.auth, now).map_err(|error| error.to_string())?;
+        let live = self.shared.live();
+        let issued = live.ice.issue(request, &live.auth, now).map_err(|error| error.to_string())?;
         self.shared.counters.room_credentials.add();
         serde_json::value::RawValue::from_string(issued.to_json(crate::ice::Format::Object))
             .map_err(|error| error.to_string())

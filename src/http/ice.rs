@@ -24,7 +24,8 @@ const METHODS: &str = "GET, POST, OPTIONS";
 pub(super) async fn answer(peer: &Peer, request: Request<Incoming>) -> Reply {
     let (head, body) = request.into_parts();
     let request = Request::from_parts(head, ());
-    let list = &peer.shared.services.ice.origins;
+    let live = peer.shared.live().clone();
+    let list = &live.ice.origins;
     let caller = Caller::of(&request, list);
     let mut reply = respond(peer, &request, body, caller).await.unwrap_or_else(Reply::from);
     origin::allow(&mut reply, caller, list);
@@ -51,7 +52,7 @@ async fn respond(
     }
     let mut parameters = Parameters::default();
     parameters.read_form(request.uri().query().unwrap_or_default().as_bytes());
-    let timeout = peer.shared.settings.handshake_timeout;
+    let timeout = peer.shared.live().handshake_timeout;
     let body = tokio::time::timeout(timeout, collect(body)).await.map_err(|_| Failure::timeout())??;
     parameters.read_body(text(request.headers(), header::CONTENT_TYPE), &body).map_err(refused)?;
 
@@ -94,7 +95,8 @@ fn authorize(
     parameters: &Parameters,
     caller: Caller<'_>,
 ) -> Result<bool, Failure> {
-    let settings = &peer.shared.services.ice;
+    let live = peer.shared.live();
+    let settings = &live.ice;
     let headers = request.headers();
     let shown = shown_key(text(headers, header::AUTHORIZATION), text(headers, "x-api-key"));
     if let Some(shown) = shown.or(parameters.key()) {
@@ -114,7 +116,7 @@ fn authorize(
         return Err(Failure::unauthorized(message));
     }
     let now = peer.shared.services.clock.now().instant;
-    peer.shared.demo_rate.take(peer.address.ip(), now).map_err(|after| {
+    peer.shared.demo_rate.take(peer.client(request.headers()), now).map_err(|after| {
         peer.shared.counters.rate_limited.add();
         Failure::rate_limited(after)
     })?;
@@ -142,8 +144,8 @@ fn issue(peer: &Peer, request: &Request<()>, parameters: &Parameters, known: boo
     // Who showed no key can't spend the quota of a user by naming it.
     let user = user.filter(|_| known).map_or_else(|| peer.shared.users.next(), String::from);
     let asked = crate::ice::Request { host: &host, user: &user, ttl, transport };
-    let services = &peer.shared.services;
-    let issued = services.ice.issue(asked, &services.auth, services.clock.now()).map_err(refused)?;
+    let (live, clock) = (peer.shared.live(), peer.shared.services.clock);
+    let issued = live.ice.issue(asked, &live.auth, clock.now()).map_err(refused)?;
     peer.shared.counters.credentials.add();
     Ok(reply::json(StatusCode::OK, issued.to_json(format)))
 }

@@ -44,7 +44,7 @@ async fn route(peer: &Arc<Peer>, request: Request<Incoming>) -> Result<Reply, Fa
     match path {
         "/v1/ws" => websocket::answer(peer, request),
         "/healthz" => health(&request, true),
-        "/readyz" => health(&request, !peer.shared.is_stopping()),
+        "/readyz" => health(&request, !peer.shared.is_stopping() && !peer.shared.is_draining()),
         path => {
             let (method, headers) = (request.method(), request.headers());
             if let Some(files) = &peer.shared.static_files

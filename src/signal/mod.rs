@@ -277,6 +277,11 @@ impl Rooms {
         &self.settings
     }
 
+    /// Other bounds and habits from here on. Nobody has to leave for them.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Counts since the start.
     pub fn counters(&self) -> Counters {
         self.counters

@@ -269,6 +269,8 @@ pub enum EndReason {
     Expired,
     /// The client's TCP or TLS connection has ended.
     ClientGone,
+    /// The operator ended it.
+    Operator,
 }
 
 impl EndReason {
@@ -278,6 +280,7 @@ impl EndReason {
             Self::Deleted => "deleted by the client",
             Self::Expired => "expired",
             Self::ClientGone => "client connection closed",
+            Self::Operator => "ended by the operator",
         }
     }
 }

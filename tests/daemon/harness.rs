@@ -147,7 +147,9 @@ impl Setup {
         folder.write("key.pem", key);
         let also6 = if ipv6() { format!(", \"[::1]:{}\"", turn.port()) } else { String::new() };
         let toml = format!(
-            r#"[listen]
+            r#"drain-timeout = "1s"
+
+[listen]
 udp = ["{turn}"{also6}]
 tcp = ["{turn}"{also6}]
 tls = ["{https}"]
@@ -167,6 +169,9 @@ allow = ["127.0.0.0/8", "::1"]
 
 [ice]
 api-keys = ["{API_KEY}"]
+
+[metrics]
+listen = []
 
 [log]
 format = "text"
@@ -386,7 +391,17 @@ impl Daemon {
     pub fn terminate(&mut self) -> ExitStatus {
         let killed = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
         assert!(killed.success());
-        poll(|| self.child.try_wait().unwrap()).expect("SIGTERM ends the daemon")
+        self.ended()
+    }
+
+    /// Waits for its end, and tells how it was.
+    pub fn ended(&mut self) -> ExitStatus {
+        poll(|| self.child.try_wait().unwrap()).expect("the daemon ends")
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 }
 

@@ -16,5 +16,6 @@ mod coturn;
 mod harness;
 mod https;
 mod interop;
+mod operations;
 mod sans_io;
 mod web;

@@ -28,7 +28,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::{Handle, Server, Services, Settings};
+use super::{Handle, Proxies, Server, Services, Settings};
 use crate::auth::{self, Authenticator, Secret};
 use crate::net::clock::Clock;
 use crate::{ice, signal};
@@ -117,9 +117,10 @@ impl World {
             ice,
             rooms,
             tls,
+            proxies: Proxies::default(),
             clock: Clock::start(),
             seed: [7; 32],
-            turn: Arc::new(move |socket, tls, early| sink.lock().unwrap().push((socket, tls, early))),
+            turn: Arc::new(move |socket, _, tls, early| sink.lock().unwrap().push((socket, tls, early))),
         };
         let server = Server::bind(settings, services).await.unwrap();
         let at = |tls| server.listeners().iter().find(|l| l.0 == tls).unwrap().1;

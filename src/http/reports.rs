@@ -1,0 +1,170 @@
+//! What clients report of their connections, counted: "did my users connect?"
+//!
+//! Nothing of it is proven, and each label has a fixed set of values, so a client can spoil figures and not memory.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::signal::{Report, ReportedCandidate, ReportedState, ReportedTransport};
+
+/// Counts of reports since the start.
+#[derive(Debug, Default)]
+pub struct Reports(Mutex<Totals>);
+
+/// What [`Reports`] has counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Reports by state, in the order of [`STATES`].
+    states: [u64; STATES.len()],
+    /// Connected pairs: local kind, remote kind, how the relay is reached.
+    pairs: [[[u64; 4]; 5]; 5],
+    /// Milliseconds until connected.
+    pub time_to_connected: Histogram,
+    /// Milliseconds of a round trip.
+    pub round_trip: Histogram,
+}
+
+const STATES: [(ReportedState, &str); 8] = [
+    (ReportedState::New, "new"),
+    (ReportedState::Checking, "checking"),
+    (ReportedState::Connecting, "connecting"),
+    (ReportedState::Connected, "connected"),
+    (ReportedState::Completed, "completed"),
+    (ReportedState::Disconnected, "disconnected"),
+    (ReportedState::Failed, "failed"),
+    (ReportedState::Closed, "closed"),
+];
+const KINDS: [(Option<ReportedCandidate>, &str); 5] = [
+    (None, "unknown"),
+    (Some(ReportedCandidate::Host), "host"),
+    (Some(ReportedCandidate::Srflx), "srflx"),
+    (Some(ReportedCandidate::Prflx), "prflx"),
+    (Some(ReportedCandidate::Relay), "relay"),
+];
+const TRANSPORTS: [(Option<ReportedTransport>, &str); 4] = [
+    (None, "none"),
+    (Some(ReportedTransport::Udp), "udp"),
+    (Some(ReportedTransport::Tcp), "tcp"),
+    (Some(ReportedTransport::Tls), "tls"),
+];
+const BUCKETS: usize = 9;
+/// Upper ends of the buckets, in milliseconds.
+const CONNECT_MS: [u64; BUCKETS] = [100, 250, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 30_000];
+const RTT_MS: [u64; BUCKETS] = [10, 25, 50, 100, 150, 250, 400, 1_000, 3_000];
+/// What is above tells of a clock that jumped, not of a connection.
+const LONGEST_MS: u64 = 600_000;
+
+/// Values in buckets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    /// The upper ends of the buckets, in milliseconds.
+    pub bounds: [u64; BUCKETS],
+    /// How many fell into each.
+    pub counts: [u64; BUCKETS],
+    /// How many fell above the last.
+    pub above: u64,
+    /// The sum of all values, in milliseconds.
+    pub sum: u64,
+}
+
+impl Histogram {
+    const fn new(bounds: [u64; BUCKETS]) -> Self {
+        Self { bounds, counts: [0; BUCKETS], above: 0, sum: 0 }
+    }
+
+    fn observe(&mut self, value: u64) {
+        let value = value.min(LONGEST_MS);
+        match self.bounds.iter().position(|bound| value <= *bound) {
+            Some(at) => self.counts[at] += 1,
+            None => self.above += 1,
+        }
+        self.sum += value;
+    }
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            states: [0; STATES.len()],
+            pairs: [[[0; 4]; 5]; 5],
+            time_to_connected: Histogram::new(CONNECT_MS),
+            round_trip: Histogram::new(RTT_MS),
+        }
+    }
+}
+
+impl Reports {
+    pub(super) fn count(&self, report: &Report) {
+        let mut totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = STATES.iter().position(|(state, _)| *state == report.state) {
+            totals.states[at] += 1;
+        }
+        if !matches!(report.state, ReportedState::Connected | ReportedState::Completed) {
+            return;
+        }
+        let kind = |kind| KINDS.iter().position(|(k, _)| *k == kind).unwrap_or(0);
+        let transport = TRANSPORTS.iter().position(|(t, _)| *t == report.relay).unwrap_or(0);
+        totals.pairs[kind(report.local)][kind(report.remote)][transport] += 1;
+        if let Some(ms) = report.ms {
+            totals.time_to_connected.observe(ms);
+        }
+        if let Some(ms) = report.rtt_ms {
+            totals.round_trip.observe(ms);
+        }
+    }
+
+    /// The counts of this moment.
+    pub fn totals(&self) -> Totals {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Totals {
+    /// Reports by the state they name.
+    pub fn states(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        STATES.iter().map(|(_, name)| *name).zip(self.states)
+    }
+
+    /// Connected pairs that were reported at least once: local kind, remote kind, how the relay is reached.
+    pub fn pairs(&self) -> impl Iterator<Item = ([&'static str; 3], u64)> {
+        let pairs = KINDS.iter().zip(&self.pairs).flat_map(|((_, local), of_local)| {
+            KINDS.iter().zip(of_local).flat_map(|((_, remote), of_pair)| {
+                TRANSPORTS.iter().zip(of_pair).map(|((_, relay), count)| ([*local, *remote, *relay], *count))
+            })
+        });
+        pairs.filter(|(_, count)| *count > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(state: ReportedState, ms: Option<u64>) -> Report {
+        Report {
+            pc: "main".into(),
+            peer: None,
+            state,
+            ms,
+            local: Some(ReportedCandidate::Relay),
+            remote: Some(ReportedCandidate::Srflx),
+            relay: Some(ReportedTransport::Tls),
+            rtt_ms: Some(48),
+            errors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn pairs_and_times_are_those_of_what_connected() {
+        let reports = Reports::default();
+        reports.count(&report(ReportedState::Failed, Some(15_000)));
+        reports.count(&report(ReportedState::Connected, Some(250)));
+        reports.count(&report(ReportedState::Connected, Some(u64::MAX)));
+        let totals = reports.totals();
+        let of = |name| totals.states().find(|(state, _)| *state == name).unwrap().1;
+        assert_eq!((of("failed"), of("connected"), of("closed")), (1, 2, 0));
+        assert_eq!(totals.pairs().collect::<Vec<_>>(), [(["relay", "srflx", "tls"], 2)]);
+        assert_eq!(totals.time_to_connected.counts, [0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!((totals.time_to_connected.above, totals.time_to_connected.sum), (1, 600_250));
+        assert_eq!((totals.round_trip.counts[2], totals.round_trip.sum), (2, 96));
+    }
+}
