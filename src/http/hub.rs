@@ -171,7 +171,7 @@ impl IceIssuer for Issuer<'_> {
         let live = self.shared.live();
         let issued = live.ice.issue(request, &live.auth, now).map_err(|error| error.to_string())?;
         self.shared.counters.room_credentials.add();
-        serde_json::value::RawValue::from_string(issued.to_json(crate::ice::Format::Object))
+        serde_json::value::RawValue::from_string(issued.body(crate::ice::Format::Object))
             .map_err(|error| error.to_string())
     }
 }

@@ -147,5 +147,17 @@ fn issue(peer: &Peer, request: &Request<()>, parameters: &Parameters, known: boo
     let (live, clock) = (peer.shared.live(), peer.shared.services.clock);
     let issued = live.ice.issue(asked, &live.auth, clock.now()).map_err(refused)?;
     peer.shared.counters.credentials.add();
-    Ok(reply::json(StatusCode::OK, issued.to_json(format)))
+    let body = issued.body(format);
+    let mut reply = reply::json(StatusCode::OK, body);
+    if !format.is_json() {
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        reply.headers_mut().insert(header::CONTENT_TYPE, plain);
+    }
+    for link in issued.links(format) {
+        // A user that no header can hold is in the body.
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            reply.headers_mut().append(header::LINK, link);
+        }
+    }
+    Ok(reply)
 }
