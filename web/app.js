@@ -176,6 +176,7 @@ function enter(name, returning = false) {
   document.title = `${name}: ternd`;
   $("link").value = linkTo(name);
   notice("");
+  $("details").open ||= matchMedia("(min-width: 861px)").matches;
   show("call");
   remember();
   room.join().catch(() => {}); // told by the event 'refused'
@@ -457,7 +458,7 @@ function inWords(message) {
     case "ice": return message.ice ? `ice: ${servers(message.ice)}` : "ice";
     case "error": return `error ${message.code}: ${message.message}`;
     case "signal": {
-      const way = message.to ? `signal to ${who(message.to)}` : `signal from ${who(message.from)}`;
+      const way = message.from ? `signal from ${who(message.from)}` : `signal to ${who(message.to)}`;
       if (message.description) return `${way}: ${message.description.type}, ${message.description.sdp.length} bytes of SDP`;
       return `${way}: ${(message.candidates ?? []).map(candidateInWords).join("; ")}`;
     }
@@ -549,7 +550,6 @@ async function begin() {
   $("room").value = inPath || suggestRoom();
   $("name").value = options.get("name") ?? back?.name ?? "";
   $("pin").value = options.get("pin") ?? back?.pin ?? "";
-  $("details").open = matchMedia("(min-width: 861px)").matches;
   if (!inPath || !(back || options.get("auto") === "1")) {
     sessionStorage.removeItem(MEMORY);
     return;

@@ -12,7 +12,7 @@ addWords({
     dTitle: "Check your connection", dIntro: "Finds out how this browser reaches the server. What it finds stays here until you copy it.", dRun: "Run the check", dCopyJson: "Copy as JSON", dCopyLink: "Copy as link",
     dServers: "Ways to the server", dUrl: "URL", dNat: "Your network", dNotYet: "Not checked yet.", dCall: "A relayed call", dCallHelp: "Both ends are in this page; all goes to the relay and back.", dJitter: "Jitter", dThroughput: "Throughput", dRaw: "The result as JSON",
     dRunning: "Checking: {what}", dDone: "Checked", dFailed: "The check failed", dShown: "A result from {time}",
-    reachable: "reachable, {ms} ms", refusedWhy: "refused: {why}", unreachable: "not reachable", waiting: "…",
+    reachable: "reachable, {ms} ms", refusedWhy: "refused: {why}", unreachable: "not reachable", none_: "no such address", waiting: "…",
     nat_none: "No NAT: this machine has the address that others see.", nat_independent: "A NAT that maps the same way to everywhere: direct paths work mostly.", nat_dependent: "A symmetric NAT, with another mapping for each destination: most calls need the relay.", nat_some: "A NAT. Which kind can't be told by a server with one address; the relay works with all.", nat_unknown: "UDP does not get through, or there is no STUN server: calls go over TCP or TLS.",
     mapped: "Seen from outside as {list}.", noRelay: "There is no relay to try.", callFailed: "It did not connect: {why}", noServers: "The server gave no addresses: {why}", step_rtt: "round trip", step_loss: "loss", step_throughput: "throughput", step_urls: "ways to the server", step_nat: "your network", step_call: "a relayed call",
   },
@@ -20,7 +20,7 @@ addWords({
     dTitle: "检查网络连接", dIntro: "检查此浏览器如何到达服务器。结果只留在此处，直到您复制它。", dRun: "开始检查", dCopyJson: "复制 JSON", dCopyLink: "复制链接",
     dServers: "通往服务器的途径", dUrl: "URL", dNat: "您的网络", dNotYet: "尚未检查。", dCall: "经中继的通话", dCallHelp: "两端都在此页面中；数据往返经过中继。", dJitter: "抖动", dThroughput: "吞吐量", dRaw: "JSON 结果",
     dRunning: "正在检查：{what}", dDone: "检查完毕", dFailed: "检查失败", dShown: "{time} 的结果",
-    reachable: "可到达，{ms} 毫秒", refusedWhy: "被拒绝：{why}", unreachable: "无法到达", waiting: "…",
+    reachable: "可到达，{ms} 毫秒", refusedWhy: "被拒绝：{why}", unreachable: "无法到达", none_: "无此类地址", waiting: "…",
     nat_none: "没有 NAT：本机地址就是他人所见的地址。", nat_independent: "NAT 对所有目的地的映射相同：通常可以直连。", nat_dependent: "对称型 NAT，每个目的地的映射不同：多数通话需要中继。", nat_some: "有 NAT。只有一个地址的服务器无法判断类型；中继适用于所有类型。", nat_unknown: "UDP 不通，或没有 STUN 服务器：通话将经由 TCP 或 TLS。",
     mapped: "外部所见：{list}。", noRelay: "没有可用的中继。", callFailed: "未能连接：{why}", noServers: "服务器未提供地址：{why}", step_rtt: "往返时间", step_loss: "丢包", step_throughput: "吞吐量", step_urls: "通往服务器的途径", step_nat: "您的网络", step_call: "经中继的通话",
   },
@@ -124,6 +124,7 @@ const TONE = { reachable: "good", refused: "bad", unreachable: "bad" };
 function cell(judged) {
   if (!judged) return make("td", {}, t("waiting"));
   const { verdict, ms, why } = judged;
+  if (verdict === "none") return make("td", { "data-tone": "" }, t("none_"));
   const words = verdict === "refused" ? t("refusedWhy", { why }) : t(verdict, { ms });
   return make("td", { "data-tone": TONE[verdict] ?? "" }, words);
 }

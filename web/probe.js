@@ -31,10 +31,13 @@ export function familyOf(address) {
 }
 
 /**
- * What gathering with one URL says of one family: { verdict, ms?, why? }, where the verdict is "reachable", "refused"
- * or "unreachable".
+ * What gathering with one URL says of one family: { verdict, ms?, why? }, where the verdict is "reachable", "refused",
+ * "unreachable", or "none": the URL has an address of the other family.
  */
-export function judge({ role, candidates, errors }, family) {
+export function judge({ url, role, candidates, errors }, family) {
+  const host = url.replace(/^\w+:/, "").replace(/\?.*$/, "");
+  const literal = host.startsWith("[") ? "ipv6" : familyOf(host.replace(/:\d+$/, ""));
+  if (literal && literal !== family) return { verdict: "none" };
   const wanted = role === "turn" ? "relay" : "srflx";
   const found = candidates.find((c) => c.type === wanted && c.via === family);
   if (found) return { verdict: "reachable", ms: found.ms };
