@@ -48,6 +48,8 @@ pub struct Config {
     pub shards: usize,
     /// Bytes that the kernel keeps for each UDP listener. `None`: as many as it likes, up to 4 MiB.
     pub socket_buffer: Option<usize>,
+    /// Each of these threads stays on one CPU.
+    pub pin_shards: bool,
     /// Where it listens.
     pub listen: Listen,
     /// Certificate and key. `None`: a self-signed pair is made at each start.
@@ -106,6 +108,8 @@ pub struct Relay {
     pub external_ips: Vec<ExternalIp>,
     /// UDP ports to relay from.
     pub ports: RangeInclusive<u16>,
+    /// Bytes that the kernel keeps for each relay socket. `None`: as many as it does for any socket.
+    pub socket_buffer: Option<usize>,
 }
 
 /// What RFC 5780 needs: a second address and a second port.
@@ -193,6 +197,7 @@ impl Default for Config {
             host: None,
             shards: 0,
             socket_buffer: None,
+            pin_shards: false,
             listen: Listen {
                 udp: values::everywhere(3478),
                 tcp: values::everywhere(3478),
@@ -202,7 +207,12 @@ impl Default for Config {
             tls: None,
             auth: auth::Settings::default(),
             //= 8656-7.2-7
-            relay: Relay { addresses: Vec::new(), external_ips: Vec::new(), ports: 49_152..=65_535 },
+            relay: Relay {
+                addresses: Vec::new(),
+                external_ips: Vec::new(),
+                ports: 49_152..=65_535,
+                socket_buffer: None,
+            },
             turn: turn::Settings::default(),
             nat_discovery: NatDiscovery { addresses: None, port: 3479 },
             connections: Connections {

@@ -45,6 +45,7 @@ pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
     root.optional("host", &mut config.host, host_name);
     root.key("shards", &mut config.shards, count(0..=256));
     root.optional("socket-buffer", &mut config.socket_buffer, count(65_536..=1 << 30));
+    root.key("pin-shards", &mut config.pin_shards, flag);
     root.section("listen", |t| listen(t, &mut config.listen));
     root.section("tls", |t| tls(t, &mut config.tls));
     root.section("auth", |t| auth(t, &mut config.auth));
@@ -160,6 +161,7 @@ fn relay(t: &mut Table<'_>, relay: &mut Relay, turn: &mut turn::Settings) {
     t.key("addresses", &mut relay.addresses, list(ip_address));
     t.key("external-ip", &mut relay.external_ips, list(external_ip));
     t.key("ports", &mut relay.ports, port_range);
+    t.optional("socket-buffer", &mut relay.socket_buffer, count(8_192..=1 << 30));
     t.key("default-lifetime", &mut turn.default_lifetime, duration(60..=DAY));
     t.key("max-lifetime", &mut turn.max_lifetime, duration(60..=DAY));
     t.key("software", &mut turn.software, software);

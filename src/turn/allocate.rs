@@ -12,7 +12,7 @@ use super::allocation::{Allocation, Relay};
 use super::policy::tunnel;
 use super::rejection::Rejection;
 use super::request::Request;
-use super::shared::{Limit, ReservationToken};
+use super::shared::{Holder, Limit, ReservationToken};
 use super::{BindError, Event, FiveTuple, Output, PortChoice, RelayAddr, RelayId, RelayTransport, Server};
 use crate::auth::Identity;
 use crate::stun::{Attribute, AttributeType, Family, Message};
@@ -246,7 +246,8 @@ impl Server {
                 // Its life begins when the client is told.
                 let expires = now.instant;
                 *allocation.relay_mut(family) = Some(Relay { id: relay, announced, local, expires });
-                self.shared.set_relay_port(allocation.transport, local, true);
+                let holder = Holder { shard: self.shard, relay };
+                self.shared.open_relay_port(allocation.transport, local, holder);
             }
             // If nothing comes of both families, that one of them is full says more than that the other is not there.
             Err(BindError::FamilyNotSupported) if allocation.failed.is_some() => {}

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::meter::Meter;
+use super::meter::{Load, Meter};
 use super::mobility::Mobility;
 use super::shared::{ReservationToken, Ticket};
 use super::sorted_map::SortedMap;
@@ -98,16 +98,24 @@ impl Allocation {
         self.mobility.as_ref().is_none_or(|m| !m.lost)
     }
 
-    /// Counts a datagram against the caps of the allocation and of its user.
-    pub(super) fn admit(&self, limits: &Limits, len: usize, now: Instant) -> bool {
-        self.meter.admit(limits.allocation_rates, len, now)
-            && self.ticket.meter().admit(limits.user_rates, len, now)
+    /// Counts a load against the caps of the allocation and of its user: all of it, or nothing.
+    pub(super) fn admit(&self, limits: &Limits, load: Load, now: Instant) -> bool {
+        if !self.meter.admit(limits.allocation_rates, load, now) {
+            return false;
+        }
+        let admitted = self.ticket.meter().admit(limits.user_rates, load, now);
+        if !admitted {
+            self.meter.forget(limits.allocation_rates, load);
+        }
+        admitted
     }
 
-    /// When the next thing here ends.
-    pub(super) fn next_expiry(&self) -> Option<Instant> {
+    /// When the next thing here ends. Permissions and channels count until their very end (each datagram looks), but
+    /// are cleared away a little later, `jitter` after it: not those of all allocations at once.
+    pub(super) fn next_expiry(&self, jitter: Duration) -> Option<Instant> {
         let connections = self.connections.iter().filter_map(|c| c.until);
-        self.relays().map(|r| r.expires).chain(self.peers.expiries()).chain(connections).min()
+        let peers = self.peers.expiries().map(|at| at + jitter);
+        self.relays().map(|r| r.expires).chain(peers).chain(connections).min()
     }
 }
 
@@ -151,6 +159,18 @@ pub struct Traffic {
     pub to_client: u64,
     /// Their payload bytes.
     pub to_client_bytes: u64,
+}
+
+impl Traffic {
+    pub(super) fn count_to_peers(&mut self, load: Load) {
+        self.to_peers += load.count;
+        self.to_peers_bytes += load.bytes;
+    }
+
+    pub(super) fn count_to_client(&mut self, load: Load) {
+        self.to_client += load.count;
+        self.to_client_bytes += load.bytes;
+    }
 }
 
 /// Permissions and channels (RFC 8656 sections 9 and 12).

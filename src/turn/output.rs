@@ -8,7 +8,8 @@ use super::rejection::Rejection;
 use super::{ConnectionId, FiveTuple, Framing, RelayAddr, RelayId, RelayTransport, Traffic};
 use crate::stun::{Family, Method};
 
-/// What to do with the datagram that was just handed in.
+/// What to do with the datagram that was just handed in, or with each datagram of a run: there `payload` is the part
+/// of the first, and that of each other one begins at the same place and goes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing: it asks for an answer (see [`Output::Send`]), or it is dropped and counted.
@@ -24,12 +25,27 @@ pub enum Verdict {
         /// Send it with the DF bit set, or not at all.
         dont_fragment: bool,
     },
-    /// Send the datagram, with `framing` around it, to the client.
+    /// Send `bytes[payload]`, with `framing` around it, to a client. Where a client's own bytes were handed in, the peer
+    /// it named is the relayed address of another client.
     ToClient {
         /// The client's path.
         flow: FiveTuple,
         /// How it is wrapped.
         framing: Framing,
+        /// Which of the bytes handed in.
+        payload: PayloadRange,
+    },
+    /// Hand `bytes[payload]` to another shard's [`Server::handle_relayed`](super::Server::handle_relayed): the peer is a
+    /// relayed address of it.
+    ToShard {
+        /// Which shard.
+        shard: u8,
+        /// The relay it comes from, as its socket is bound.
+        from: SocketAddr,
+        /// The relay it goes to, as its socket is bound.
+        to: SocketAddr,
+        /// Which of the bytes handed in.
+        payload: PayloadRange,
     },
 }
 
@@ -40,6 +56,13 @@ pub struct PayloadRange {
     pub start: usize,
     /// One behind the last byte.
     pub end: usize,
+}
+
+impl PayloadRange {
+    /// All of `len` bytes.
+    pub const fn all(len: usize) -> Self {
+        Self { start: 0, end: len }
+    }
 }
 
 impl From<PayloadRange> for std::ops::Range<usize> {
@@ -121,9 +144,11 @@ pub enum Output {
         /// Which one.
         connection: ConnectionId,
     },
-    /// The client's stream belongs to another shard: hand it over with this message as its first bytes.
+    /// The client's path leads to an allocation of another shard. A stream is handed over with this message as its first
+    /// bytes. A datagram is handed in there; if that shard then [has an allocation](super::Server::has_allocation) on the
+    /// path, so is all that follows, until it has none.
     Migrate {
-        /// The client's data connection.
+        /// The client's path.
         flow: FiveTuple,
         /// Where to.
         shard: u8,

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::RandomState;
 use slab::Slab;
@@ -25,7 +26,7 @@ use crate::stun::{
 use crate::time::{Instant, Now};
 
 /// Allocations that end in one call of [`Server::handle_timeout`]: a wave of expiries must not hold up packets.
-const EXPIRIES_PER_CALL: usize = 256;
+const EXPIRIES_PER_CALL: usize = 64;
 
 /// An answer to somebody unknown is at most this many times as long as the question.
 const MAX_AMPLIFICATION: usize = 2;
@@ -137,6 +138,9 @@ impl Server {
         // A request that comes before the timers were looked at must not find, or even refresh, what is over.
         self.handle_timeout(now);
         if let Some(shard) = self.shard_meant(request) {
+            if !self.answers(now, &request.flow) {
+                return;
+            }
             let bytes = request.message.as_bytes().to_vec();
             return self.outputs.push_back(Output::Migrate { flow: request.flow, shard, bytes });
         }
@@ -313,7 +317,9 @@ impl Server {
     /// it looks again.
     pub(super) fn schedule(&mut self, slot: usize) {
         let allocation = &mut self.allocations[slot];
-        if let Some(at) = allocation.next_expiry().filter(|at| *at < allocation.scheduled) {
+        // 0 to 4 seconds, spread by multiplication with 2^32 over the golden ratio.
+        let jitter = Duration::from_millis(u64::from((slot as u32).wrapping_mul(0x9E37_79B9) >> 20));
+        if let Some(at) = allocation.next_expiry(jitter).filter(|at| *at < allocation.scheduled) {
             allocation.scheduled = at;
             self.timers.push(Reverse((at, slot)));
         }
@@ -326,7 +332,7 @@ impl Server {
         let allocation = &mut self.allocations[slot];
         if let Some(relay) = allocation.relay_mut(family).take() {
             allocation.peers.forget(family, now.instant);
-            self.shared.set_relay_port(allocation.transport, relay.local, false);
+            self.shared.close_relay_port(allocation.transport, relay.local);
             self.outputs.push_back(Output::CloseRelay { relay: relay.id });
         }
     }

@@ -2,6 +2,7 @@
 //! nothing is left. No sockets, no clocks.
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)] // a test binary has no outside
 
+mod across;
 mod alternate;
 mod amplification;
 mod classic;

@@ -400,7 +400,7 @@ pub fn assert_relayed(verdict: Verdict, from: RelayId, peer: &str, len: usize) {
 #[track_caller]
 pub fn assert_to_client(verdict: Verdict, client: &Client) -> ternd::turn::Framing {
     match verdict {
-        Verdict::ToClient { flow, framing } => {
+        Verdict::ToClient { flow, framing, .. } => {
             assert_eq!(flow, client.flow);
             framing
         }

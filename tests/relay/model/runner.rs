@@ -588,13 +588,14 @@ impl Runner {
                 let (_, from) = self.sockets[&relay];
                 Relayed::ToPeer { from, to, len: payload.end - payload.start, dont_fragment }
             }
-            Verdict::ToClient { flow, framing } => {
+            Verdict::ToClient { flow, framing, .. } => {
                 let (channel, peer) = match framing {
                     Framing::Channel(number) => (Some(number.0), None),
                     Framing::Data { peer, .. } => (None, Some(peer.0)),
                 };
                 Relayed::ToClient { path: self.path(&flow), channel, peer }
             }
+            Verdict::ToShard { .. } => panic!("there is one shard: {verdict:?}"),
         }
     }
 
