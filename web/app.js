@@ -110,6 +110,13 @@ function roomFrom(typed) {
 
 const linkTo = (name) => `${location.origin}/r/${encodeURIComponent(name)}`;
 
+/** The link to send. Into a room with a PIN a moderator's invite leads without it. */
+async function inviteLink() {
+  const link = linkTo(room.room);
+  if (!room.pin || !room.isModerator) return link;
+  return room.invite().then((invite) => `${link}#token=${invite}`, () => link);
+}
+
 // ---- camera, microphone, screen
 
 const BUTTON = { video: $("camera"), audio: $("mic") };
@@ -506,8 +513,7 @@ $("leave").addEventListener("click", () => {
   history.pushState(null, "", `/${location.search}`);
   $("room").focus();
 });
-$("copy").addEventListener("click", () => copy($("link").value, $("copy")));
-$("copy-small").addEventListener("click", () => copy($("link").value, $("copy-small")));
+for (const id of ["copy", "copy-small"]) $(id).addEventListener("click", async () => copy(await inviteLink(), $(id)));
 $("copy-log").addEventListener("click", () => copy(log.join("\n"), $("copy-log")));
 $("link").addEventListener("focus", () => $("link").select());
 addEventListener("popstate", () => {

@@ -481,6 +481,7 @@ export class Room extends Emitter {
 
   /** The ways out have changed: the pause need not end first, and paths that look well may be dead. */
   #networkChanged() {
+    if (globalThis.navigator?.onLine === false) return; // there is no way out: nothing to be tried
     if (this.state === "waiting") {
       this.#connect();
     } else if (this.state === "joined") {
@@ -489,8 +490,9 @@ export class Room extends Emitter {
     }
   }
 
-  /** Is the connection alive? A browser hears nothing of a dead one for minutes. */
+  /** Is the connection alive? A browser hears nothing of a dead one for minutes. What can't be resumed is not given up. */
   #probe() {
+    if (!this.#resumable) return;
     const link = this.#link;
     const dead = () => {
       if (link === null || link !== this.#link) return;
