@@ -217,7 +217,7 @@ impl Default for Config {
             nat_discovery: NatDiscovery { addresses: None, port: 3479 },
             connections: Connections {
                 total: 10_000,
-                per_address: 500,
+                per_address: 2_000,
                 handshake_timeout: Duration::from_secs(10),
             },
             ice: ice::Settings::default(),

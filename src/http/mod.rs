@@ -87,7 +87,7 @@ impl Default for Settings {
             tls: Vec::new(),
             plain: Vec::new(),
             max_connections: 10_000,
-            connections_per_address: 500,
+            connections_per_address: 2_000,
             handshake_timeout: Duration::from_secs(10),
             credentials_per_minute: 60,
             queue_messages: 256,

@@ -73,6 +73,17 @@ pub(super) fn check_buffers(socket: &UdpSocket, wanted: usize) {
     }
 }
 
+/// Each allocation and each connection is a descriptor, and a shell gives 1,024: takes as many as the system allows.
+pub(super) fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        log::debug!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
+}
+
 /// A UDP socket for clients. Several may be bound to one address: each shard has its own.
 //= 8489-12-3 8656-5-7
 pub(super) fn udp(addr: SocketAddr, buffer: usize) -> Result<UdpSocket, ListenError> {

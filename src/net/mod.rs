@@ -157,6 +157,7 @@ impl Relay {
         admission: Arc<Admission>,
         clock: Clock,
     ) -> Result<Self, StartError> {
+        listen::raise_descriptor_limit();
         let count = match settings.shards {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,

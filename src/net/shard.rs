@@ -575,6 +575,8 @@ impl Shard {
                     self.migrate(now, &flow, shard, bytes)
                 }
                 Output::Migrate { flow, shard, bytes } => self.pass(flow, shard, bytes),
+                // Every packet asks the core. This is where a path in the kernel would be told.
+                Output::Granted { .. } | Output::Revoked { .. } => {}
                 Output::Event(event) => events::record(&event),
             }
         }

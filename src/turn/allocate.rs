@@ -265,12 +265,12 @@ impl Server {
 
     /// The client has gone before its allocation was made; returns whether it was so. The slot stays taken until all
     /// sockets have been heard of: nobody else may get their ids meanwhile.
-    pub(super) fn abandon(&mut self, now: Now, slot: usize) -> bool {
+    pub(super) fn abandon(&mut self, slot: usize) -> bool {
         let Some(pending) = self.pending.get_mut(&slot) else { return false };
         pending.abandoned = true;
         self.by_flow.remove(&pending.flow);
         for family in [Family::V4, Family::V6] {
-            self.close_relay(now, slot, family);
+            self.close_relay(slot, family);
         }
         true
     }

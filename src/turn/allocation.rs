@@ -9,7 +9,7 @@ use super::mobility::Mobility;
 use super::shared::{ReservationToken, Ticket};
 use super::sorted_map::SortedMap;
 use super::{
-    Access, BindError, ConnectionId, FiveTuple, Limits, PeerAddr, RelayAddr, RelayId, RelayTransport,
+    Access, BindError, ConnectionId, FiveTuple, Grant, Limits, PeerAddr, RelayAddr, RelayId, RelayTransport,
 };
 use crate::auth::Identity;
 use crate::stun::{ChannelNumber, Family, TransactionId};
@@ -210,32 +210,52 @@ impl Peers {
         self.peer_of(number, now).map(|_| number)
     }
 
-    /// Installs or refreshes a permission.
-    pub(super) fn permit(&mut self, peer: IpAddr, access: Access, now: Instant) {
-        self.permissions.insert(peer, Permission { access, expires: now + PERMISSION_LIFETIME });
+    /// Installs or refreshes a permission. Returns when it ends.
+    pub(super) fn permit(&mut self, peer: IpAddr, access: Access, now: Instant) -> Instant {
+        let expires = now + PERMISSION_LIFETIME;
+        self.permissions.insert(peer, Permission { access, expires });
+        expires
     }
 
-    /// Binds or refreshes a channel. The caller has checked that neither side is bound elsewhere.
-    pub(super) fn bind(&mut self, number: ChannelNumber, peer: PeerAddr, now: Instant) {
-        self.channels.insert(number, Channel { peer, expires: now + CHANNEL_LIFETIME });
+    /// Binds or refreshes a channel. The caller has checked that neither side is bound elsewhere. Returns when it ends.
+    pub(super) fn bind(&mut self, number: ChannelNumber, peer: PeerAddr, now: Instant) -> Instant {
+        let expires = now + CHANNEL_LIFETIME;
+        self.channels.insert(number, Channel { peer, expires });
         self.numbers.insert(peer, number);
+        expires
     }
 
-    /// Drops what has ended.
-    pub(super) fn expire(&mut self, now: Instant) {
-        self.retain(now, |_| true);
+    /// Drops what has ended, and tells.
+    pub(super) fn expire(&mut self, now: Instant, mut ended: impl FnMut(Grant)) {
+        let mut ended = |grant| {
+            ended(grant);
+            false
+        };
+        self.permissions.retain(|ip, p| p.expires > now || ended(Grant::Permission(*ip)));
+        self.channels
+            .retain(|number, c| c.expires > now || ended(Grant::Channel { number: *number, peer: c.peer }));
+        self.forget_numbers();
     }
 
     /// Drops all that belongs to one family.
-    pub(super) fn forget(&mut self, family: Family, now: Instant) {
-        self.retain(now, |ip| Family::of(ip) != family);
+    pub(super) fn forget(&mut self, family: Family) {
+        self.permissions.retain(|ip, _| Family::of(ip) != family);
+        self.channels.retain(|_, c| c.peer.family() != family);
+        self.forget_numbers();
     }
 
-    fn retain(&mut self, now: Instant, keep: impl Fn(&IpAddr) -> bool) {
-        self.permissions.retain(|ip, p| p.expires > now && keep(ip));
-        self.channels.retain(|_, c| c.expires > now && keep(&c.peer.0.ip()));
+    fn forget_numbers(&mut self) {
         let channels = &self.channels;
         self.numbers.retain(|peer, number| channels.get(number).is_some_and(|c| c.peer == *peer));
+    }
+
+    /// All that may pass, and until when.
+    pub(super) fn grants(&self) -> impl Iterator<Item = (Grant, Instant)> {
+        let permissions = self.permissions.iter().map(|(ip, p)| (Grant::Permission(*ip), p.expires));
+        let channel = |(number, c): (&ChannelNumber, &Channel)| {
+            (Grant::Channel { number: *number, peer: c.peer }, c.expires)
+        };
+        permissions.chain(self.channels.iter().map(channel))
     }
 
     pub(super) fn permissions(&self) -> usize {

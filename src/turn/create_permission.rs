@@ -6,7 +6,7 @@ use super::policy::Rule;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::shared::Limit;
-use super::{Access, PeerAddr, Server};
+use super::{Access, Grant, PeerAddr, Server};
 use crate::stun::{Attribute, AttributeType};
 use crate::time::Now;
 
@@ -47,8 +47,8 @@ impl Server {
             peers.push((peer.0.ip(), access));
         }
 
-        let allocation = &mut self.allocations[slot];
-        allocation.peers.expire(now.instant);
+        self.expire_peers(now, slot);
+        let allocation = &self.allocations[slot];
         peers.sort_unstable_by_key(|(ip, _)| *ip);
         peers.dedup_by_key(|(ip, _)| *ip);
         let new =
@@ -57,7 +57,8 @@ impl Server {
             return Err(Rejection::LimitReached(Limit::Permissions));
         }
         for (ip, access) in peers {
-            allocation.peers.permit(ip, access, now.instant);
+            let until = self.allocations[slot].peers.permit(ip, access, now.instant);
+            self.tell_grant(slot, Grant::Permission(ip), until);
         }
         let answer = request.seal(request.success());
         self.schedule(slot);

@@ -4,11 +4,11 @@
 //!
 //! ```text
 //! client ── ChannelData or Send indication ──► relay_to ──► peer
-//! client ◄── ChannelData or Data indication ── from_peer ◄── peer
+//! client ◄── ChannelData or Data indication ── relay_from_peer ◄── peer
 //! ```
 //!
 //! A run of equal datagrams, which the kernel hands over as one, is looked up and checked once. When the peer is a relay
-//! of this server, both halves follow each other: client ──► relay_to ──► from_peer ──► the other client.
+//! of this server, both halves follow each other: client ──► relay_to ──► relay_from_peer ──► the other client.
 
 use std::net::SocketAddr;
 
@@ -34,7 +34,13 @@ impl Server {
     ) -> Option<Verdict> {
         let number = one_channel(bytes, segment)?;
         let payload = PayloadRange { start: CHANNEL_DATA_HEADER, end: segment };
-        self.to_channel(now, flow, number, payload, Load::run(segment, bytes.len(), CHANNEL_DATA_HEADER))
+        self.relay_on_channel(
+            now,
+            flow,
+            number,
+            payload,
+            Load::run(segment, bytes.len(), CHANNEL_DATA_HEADER),
+        )
     }
 
     /// RFC 8656 section 12.6.
@@ -46,10 +52,10 @@ impl Server {
         };
         let len = data.data.len();
         let payload = PayloadRange { start: CHANNEL_DATA_HEADER, end: CHANNEL_DATA_HEADER + len };
-        self.to_channel(now, flow, data.number, payload, Load::one(len)).unwrap_or(Verdict::Nothing)
+        self.relay_on_channel(now, flow, data.number, payload, Load::one(len)).unwrap_or(Verdict::Nothing)
     }
 
-    fn to_channel(
+    fn relay_on_channel(
         &mut self,
         now: Now,
         flow: FiveTuple,
@@ -133,7 +139,7 @@ impl Server {
             None => Verdict::Relay { relay, to, payload, dont_fragment },
             // To another allocation of this server, without a way through the kernel. From there it goes to the client
             // in any case, so nothing can go round in circles.
-            Some(there) if is_here => match self.from_peer(now, there.relay, from, load)? {
+            Some(there) if is_here => match self.relay_from_peer(now, there.relay, from, load)? {
                 Verdict::ToClient { flow, framing, .. } => Verdict::ToClient { flow, framing, payload },
                 other => other,
             },
@@ -147,7 +153,7 @@ impl Server {
     /// Takes one datagram of `len` bytes that came in on a relay socket, `from` as the socket saw it
     /// (RFC 8656 section 11.3).
     pub fn handle_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, len: usize) -> Verdict {
-        self.from_peer(now, relay, from, Load::one(len)).unwrap_or(Verdict::Nothing)
+        self.relay_from_peer(now, relay, from, Load::one(len)).unwrap_or(Verdict::Nothing)
     }
 
     /// Takes a run: datagrams of `segment` bytes that came in on a relay socket from one peer at once, the last may be
@@ -160,7 +166,7 @@ impl Server {
         segment: usize,
         len: usize,
     ) -> Option<Verdict> {
-        self.from_peer(now, relay, from, Load::run(segment, len, 0))
+        self.relay_from_peer(now, relay, from, Load::run(segment, len, 0))
     }
 
     /// Takes a datagram, or a run of them, that another shard has given the verdict [`Verdict::ToShard`]. `None`: it
@@ -175,12 +181,12 @@ impl Server {
     ) -> Option<Verdict> {
         let load = if len > segment { Load::run(segment, len, 0) } else { Load::one(len) };
         match self.shared.holder(to).filter(|there| there.shard == self.shard) {
-            Some(there) => self.from_peer(now, there.relay, from, load),
+            Some(there) => self.relay_from_peer(now, there.relay, from, load),
             None => drop(&mut self.counters.no_allocation, load),
         }
     }
 
-    fn from_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, load: Load) -> Option<Verdict> {
+    fn relay_from_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, load: Load) -> Option<Verdict> {
         let from = PeerAddr(self.addresses.announced(from));
         let slot = relay.slot();
         let Some(allocation) = self.allocation_at(now, relay) else {

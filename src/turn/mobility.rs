@@ -224,6 +224,8 @@ impl Server {
         self.counters.moves += 1;
         let user = self.allocations[slot].owner.user.clone();
         self.outputs.push_back(Output::Event(Event::AllocationMoved { from, to, user }));
+        let grants: Vec<_> = self.allocations[slot].peers.grants().collect();
+        grants.into_iter().for_each(|(grant, until)| self.tell_grant(slot, grant, until));
     }
 
     /// The stream of one path has ended; returns whether the allocation goes on: on its other path, or with none until

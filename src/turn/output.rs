@@ -1,12 +1,13 @@
 //! What leaves the relay besides relayed data.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::rejection::Rejection;
-use super::{ConnectionId, FiveTuple, Framing, RelayAddr, RelayId, RelayTransport, Traffic};
-use crate::stun::{Family, Method};
+use super::{ConnectionId, FiveTuple, Framing, PeerAddr, RelayAddr, RelayId, RelayTransport, Traffic};
+use crate::stun::{ChannelNumber, Family, Method};
+use crate::time::Instant;
 
 /// What to do with the datagram that was just handed in, or with each datagram of a run: there `payload` is the part
 /// of the first, and that of each other one begins at the same place and goes to its end.
@@ -155,8 +156,51 @@ pub enum Output {
         /// The request, to be handed to that shard's server.
         bytes: Vec<u8>,
     },
+    /// Data passes between a client and a peer, until this time or until the relay is closed. The relay needs nobody to
+    /// remember it: it is for a path beside it, say in the kernel, that passes data without asking.
+    Granted {
+        /// The relay it passes through.
+        relay: RelayId,
+        /// The client's path. When the client moves, its grants come anew with its new path.
+        flow: FiveTuple,
+        /// What passes.
+        grant: Grant,
+        /// The end, unless it is granted anew before.
+        until: Instant,
+    },
+    /// A grant has ended, and was cleared away a moment later.
+    Revoked {
+        /// The relay.
+        relay: RelayId,
+        /// What it was.
+        grant: Grant,
+    },
     /// Something an operator may want to know.
     Event(Event),
+}
+
+/// What may pass through a relay, both ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// Indications with this address and any of its ports (RFC 8656 section 9); but where it is the server's own, only
+    /// with the ports of live allocations.
+    Permission(IpAddr),
+    /// ChannelData with this peer (RFC 8656 section 12), while there is a permission for its address, too.
+    Channel {
+        /// The channel.
+        number: ChannelNumber,
+        /// The peer.
+        peer: PeerAddr,
+    },
+}
+
+impl Grant {
+    pub(super) fn family(&self) -> Family {
+        match self {
+            Self::Permission(ip) => Family::of(ip),
+            Self::Channel { peer, .. } => peer.family(),
+        }
+    }
 }
 
 /// What happened, for the log.
@@ -208,6 +252,11 @@ pub enum Event {
         user: Option<Arc<str>>,
         /// Why: its text is meant for the operator.
         rejection: Rejection,
+    },
+    /// So many refusals were not reported before the next one: there were too many in too short a time.
+    RefusalsWithheld {
+        /// How many.
+        count: u64,
     },
 }
 

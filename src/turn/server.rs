@@ -15,9 +15,11 @@ use super::limiter::Limiter;
 use super::mobility::MobilityTicket;
 use super::policy::PeerPolicy;
 use super::rejection::Rejection;
+use super::reports::Reports;
 use super::request::Request;
 use super::{
-    ConnectionId, Counters, EndReason, Event, FiveTuple, Output, RelayId, Settings, Shared, Verdict,
+    ConnectionId, Counters, EndReason, Event, FiveTuple, Grant, Output, RelayId, RelayTransport, Settings,
+    Shared, Verdict,
 };
 use crate::auth::{Authenticator, Denied, Identity};
 use crate::stun::{
@@ -41,6 +43,7 @@ pub struct Server {
     pub(super) addresses: AddressMap,
     pub(super) random: Random,
     limiter: Limiter,
+    reports: Reports,
     pub(super) shard: u8,
 
     pub(super) allocations: Slab<Allocation>,
@@ -67,6 +70,7 @@ impl Server {
         let mut random = Random::new(seed);
         Self {
             limiter: Limiter::new(settings.limits.unauthenticated_answers, random.hasher()),
+            reports: Reports::new(),
             policy: PeerPolicy::new(&settings),
             addresses: AddressMap::new(&settings),
             by_flow: HashMap::with_hasher(random.hasher()),
@@ -214,14 +218,22 @@ impl Server {
             Rejection::Denied(Denied::Unauthorized { .. }) => self.counters.authentication_failures += 1,
             _ => self.counters.rejected += 1,
         }
-        if !rejection.is_routine() {
-            self.outputs.push_back(Output::Event(Event::Refused {
-                flow: request.flow,
-                method: request.message.method(),
-                user: request.identity.map(|i| i.user.clone()),
-                rejection,
-            }));
+        if rejection.is_routine() {
+            return;
         }
+        let Some(withheld) = self.reports.admit(now.instant) else {
+            self.counters.unreported += 1;
+            return;
+        };
+        if withheld > 0 {
+            self.outputs.push_back(Output::Event(Event::RefusalsWithheld { count: withheld }));
+        }
+        self.outputs.push_back(Output::Event(Event::Refused {
+            flow: request.flow,
+            method: request.message.method(),
+            user: request.identity.map(|i| i.user.clone()),
+            rejection,
+        }));
     }
 
     /// May a stranger at this path get one more answer? Over a connection its address is proved, and the
@@ -256,7 +268,7 @@ impl Server {
     /// The stream of a client has ended: its allocation ends with it.
     pub fn client_gone(&mut self, now: Now, flow: FiveTuple) {
         if let Some(slot) = self.slot_of(&flow)
-            && !self.abandon(now, slot)
+            && !self.abandon(slot)
             && !self.lose_path(slot, &flow)
         {
             self.end(now, slot, EndReason::ClientGone);
@@ -304,13 +316,35 @@ impl Server {
             return self.end(now, slot, EndReason::Expired);
         }
         for family in over {
-            self.close_relay(now, slot, family);
+            self.close_relay(slot, family);
         }
         self.expire_connections(now, slot);
-        let allocation = &mut self.allocations[slot];
-        allocation.peers.expire(now.instant);
-        allocation.scheduled = Instant::from_millis(u64::MAX);
+        self.expire_peers(now, slot);
+        self.allocations[slot].scheduled = Instant::from_millis(u64::MAX);
         self.schedule(slot);
+    }
+
+    /// Clears away permissions and channels that have ended.
+    pub(super) fn expire_peers(&mut self, now: Now, slot: usize) {
+        let Self { allocations, outputs, .. } = self;
+        let allocation = &mut allocations[slot];
+        let told = allocation.transport == RelayTransport::Udp;
+        let relays = [Family::V4, Family::V6].map(|f| allocation.relay(f).filter(|_| told).map(|r| r.id));
+        allocation.peers.expire(now.instant, |grant| {
+            if let Some(relay) = relays.into_iter().flatten().find(|r| r.family() == grant.family()) {
+                outputs.push_back(Output::Revoked { relay, grant });
+            }
+        });
+    }
+
+    /// Tells what may pass. The connections of a TCP relay are told one by one ([`Output::Join`]).
+    pub(super) fn tell_grant(&mut self, slot: usize, grant: Grant, until: Instant) {
+        let allocation = &self.allocations[slot];
+        if let Some(relay) = allocation.relay(grant.family()).map(|r| r.id)
+            && allocation.transport == RelayTransport::Udp
+        {
+            self.outputs.push_back(Output::Granted { relay, flow: allocation.flow, grant, until });
+        }
     }
 
     /// Makes sure that a timer fires when the next thing of this allocation ends. One that fires earlier is enough:
@@ -327,11 +361,11 @@ impl Server {
 
     /// Closes one of an allocation's relays with the permissions, channels and connections of its family.
     //= 8656-8.1-1
-    pub(super) fn close_relay(&mut self, now: Now, slot: usize, family: Family) {
+    pub(super) fn close_relay(&mut self, slot: usize, family: Family) {
         self.close_connections(slot, family);
         let allocation = &mut self.allocations[slot];
         if let Some(relay) = allocation.relay_mut(family).take() {
-            allocation.peers.forget(family, now.instant);
+            allocation.peers.forget(family);
             self.shared.close_relay_port(allocation.transport, relay.local);
             self.outputs.push_back(Output::CloseRelay { relay: relay.id });
         }
@@ -341,7 +375,7 @@ impl Server {
     pub(super) fn end(&mut self, now: Now, slot: usize, reason: EndReason) {
         let relay = self.allocations[slot].relays().next().map(|r| r.announced);
         for family in [Family::V4, Family::V6] {
-            self.close_relay(now, slot, family);
+            self.close_relay(slot, family);
         }
         let allocation = self.allocations.remove(slot);
         self.forget_path(slot, &allocation.flow);

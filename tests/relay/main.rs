@@ -12,6 +12,7 @@ mod data;
 mod digest;
 mod discovery;
 mod errors;
+mod grants;
 mod lifetimes;
 mod memory;
 mod mobility;
