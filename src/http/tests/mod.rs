@@ -1,5 +1,7 @@
 //! A server on loopback, and clients that are not ours: hyper, tungstenite, rustls.
 
+#[cfg(feature = "socketio")]
+mod classic;
 mod endpoint;
 mod front;
 mod hostile;
