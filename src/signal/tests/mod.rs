@@ -1,6 +1,7 @@
 //! The rooms, told as stories (see [`world`] for how one is written), held against a model, and fed with noise.
 
 mod noise;
+mod resume;
 mod roles;
 mod specification;
 mod stories;
