@@ -17,6 +17,73 @@ use ternd::stun::{AttributeType as T, Builder, ChannelData, ChannelNumber, Class
 use ternd::turn::Transport;
 use world::{Client, World, addr};
 
+type Said = (&'static str, &'static [(u8, &'static str)]);
+
+/// Requests for iceServers as there are in the world; see `fuzz_targets/rest.rs`.
+const REST: &[Said] = &[
+    ("browser", &[(0, "ttl=600&transport=udp"), (5, "Bearer key"), (7, "h.example:8443")]),
+    ("uberti", &[(0, "service=turn&username=alice&key=k")]),
+    ("form", &[(1, "username=a%20b&ttl=86400&format=array"), (6, "key"), (7, "[2001:db8::1]:443")]),
+    ("json", &[(2, r#"{"service":"turn","username":"alice","ttl":600,"format":null,"other":[1]}"#)]),
+    ("typed", &[(3, "application/json"), (4, r#"{"ttl":"60","transport":"tls"}"#)]),
+    ("errors", &[(0, "ttl=-1&format=xml&transport=sctp&service=x")]),
+];
+
+/// Talk in rooms; see `fuzz_targets/rooms.rs`.
+const ROOMS: &[Said] = &[
+    (
+        "call",
+        &[
+            (0, r#"{"type":"hello","id":1,"client":"demo/1"}"#),
+            (0, r#"{"type":"join","id":2,"room":"demo","create":"if-missing","name":"Alice"}"#),
+            (1, r#"{"type":"hello","id":1,"token":"t"}"#),
+            (1, r#"{"type":"join","id":2,"room":"demo"}"#),
+            (
+                1,
+                r#"{"type":"signal","id":3,"to":"@0","pc":"main","gen":1,"description":{"type":"offer","sdp":"v=0"}}"#,
+            ),
+            (
+                0,
+                r#"{"type":"signal","to":"@1","candidates":[{"candidate":"c","sdpMid":"0","sdpMLineIndex":0},null]}"#,
+            ),
+            (0, r#"{"type":"message","id":4,"to":null,"data":{"text":"hi"}}"#),
+            (
+                1,
+                r#"{"type":"report","pc":"main","peer":"@0","state":"connected","ms":8,"local":"relay","remote":"srflx"}"#,
+            ),
+            (1, r#"{"type":"report","state":"failed","relay":"tls","errors":[{"url":"turn:x","code":701}]}"#),
+            (0x80, r#"{"type":"ice","id":5}"#),
+            (0, r#"{"type":"ice","id":6}"#),
+            (1, r#"{"type":"leave","id":7}"#),
+            (0, r#"{"type":"bye","id":8}"#),
+            (14 << 3, "\u{1}\0\0"),
+        ],
+    ),
+    (
+        "lost",
+        &[
+            (0, r#"{"type":"hello"}"#),
+            (0, r#"{"type":"join","id":1,"room":"a"}"#),
+            (1, r#"{"type":"hello"}"#),
+            (1, r#"{"type":"join","id":1,"room":"a","pin":"1234"}"#),
+            (1, r#"{"type":"join","id":1,"room":"a"}"#),
+            (2, r#"{"type":"hello"}"#),
+            (2, r#"{"type":"join","room":"b"}"#),
+            (2, r#"{"type":"message","id":9,"to":"@0","data":1}"#),
+            (3, r#"{"type":"hello"}"#),
+            (3, r#"{"type":"join","room":"c"}"#),
+            (12 << 3, ""),
+            (14 << 3, "\u{1}"),
+            (0, r#"{"type":"hello","id":1,"resume":{"session":"%0","secret":"$0","seq":1}}"#),
+            (11 << 3 | 1, ""),
+            (9 << 3 | 2, ""),
+            (10 << 3 | 2, ""),
+            (4, "not JSON"),
+            (4, "[]"),
+        ],
+    ),
+];
+
 /// A call: what the client sent, and what it was answered.
 #[derive(Default)]
 struct Call {
@@ -140,5 +207,30 @@ fn main() -> std::io::Result<()> {
         let input: Vec<u8> = (0..Setup::BYTES + 40 * Op::BYTES).map(|_| byte()).collect();
         write("operations", format!("random-{seed}"), &input)?;
     }
+    for (name, parts) in REST {
+        let mut input = Vec::new();
+        parts.iter().for_each(|(what, text)| packets::push(&mut input, *what, text.as_bytes()));
+        write("rest", (*name).into(), &input)?;
+    }
+    for (name, said) in ROOMS {
+        let mut input = Vec::new();
+        said.iter().for_each(|(what, text)| packets::push(&mut input, *what, text.as_bytes()));
+        write("rooms", (*name).into(), &input)?;
+    }
+    for (name, how, age, key, lifetime) in [
+        ("call", 0b10, 60_i16, 20, 3600_u32),
+        ("call256", 0b11, 0, 64, 600),
+        ("coturn", 0b1_0010, 0, 32, 600),
+        ("wrong-key", 0b10_0010, 0, 32, 600),
+        ("other-server", 0b110, 0, 20, 600),
+        ("expired", 0b11, 700, 20, 600),
+        ("short-key", 0b11, 0, 19, 600),
+        ("long-key", 0b11, 0, 65, 600),
+    ] {
+        let mac_key: Vec<u8> = (1..=key).collect();
+        let block = [&[0, key][..], &mac_key, &[0; 8], &lifetime.to_be_bytes()].concat();
+        write("tokens", name.into(), &[&[how][..], &age.to_be_bytes(), &block].concat())?;
+    }
+    write("tokens", "no-token".into(), &[&[0b1000, 0, 0, 0, 12][..], &[7; 60]].concat())?;
     Ok(())
 }

@@ -322,6 +322,7 @@ impl Authenticator {
     }
 
     /// The checks of RFC 7635 section 7.
+    //= 7635-7-1 7635-7-4
     fn identify_by_token(
         &self,
         (sealed, oauth): (&[u8], &OAuth),

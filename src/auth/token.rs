@@ -19,6 +19,7 @@ use crate::time::Now;
 const NONCE: usize = 12;
 const TAG: usize = 16;
 /// 160 bits MUST be supported (RFC 7635 section 6.2); HMAC hashes what is longer than its block of 64 bytes.
+//= 7635-6.2-1
 const MAC_KEY: std::ops::RangeInclusive<usize> = 20..=64;
 /// What the key length, the time stamp and the lifetime take.
 const AROUND_KEY: usize = 2 + 8 + 4;
@@ -73,6 +74,7 @@ pub(super) struct Token {
 
 impl Token {
     /// Opens a token; `None` if it was not sealed with this key for this server, or holds nothing sensible.
+    //= 7635-7-2
     pub(super) fn open(sealed: &[u8], key: &TokenKey, server_name: &str) -> Option<Self> {
         let (len, rest) = sealed.split_first_chunk::<2>()?;
         if usize::from(u16::from_be_bytes(*len)) != NONCE {
@@ -110,6 +112,7 @@ impl Token {
 
     /// When it ends, in seconds since the Unix epoch, or how many seconds ago it did (RFC 7635 sections 7 and 9). A time
     /// stamp that lies ahead counts as one that lies as far back.
+    //= 7635-7-3
     pub(super) fn expires(&self, now: Now) -> Result<u64, u64> {
         let (life, age) = (self.lifetime + DELTA, now.unix.abs_diff(self.issued));
         if age < life { Ok(now.unix + (life - age)) } else { Err(age - life) }

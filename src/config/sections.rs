@@ -10,7 +10,7 @@ use super::reader::{Node, Read, Table};
 use super::values::{
     count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
     origin, port, port_range, private_file, rate, realm, secret, secret_file, sendable, server_address,
-    small_count, token_key_file,
+    small_count, software, token_key_file,
 };
 use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
 use crate::auth::{self, OAuth, Secret, StaticUser, TokenAlgorithm, TokenKey, opaque_string};
@@ -154,7 +154,9 @@ fn relay(t: &mut Table<'_>, relay: &mut Relay, turn: &mut turn::Settings) {
     t.key("ports", &mut relay.ports, port_range);
     t.key("default-lifetime", &mut turn.default_lifetime, duration(60..=DAY));
     t.key("max-lifetime", &mut turn.max_lifetime, duration(60..=DAY));
+    t.key("software", &mut turn.software, software);
     t.key("rfc5766-channels", &mut turn.rfc5766_channels, flag);
+    t.key("rfc3489-clients", &mut turn.rfc3489_clients, flag);
     t.key("mobility", &mut turn.mobility, flag);
     t.key("alternate-servers", &mut turn.alternate_servers, list(server_address));
 }

@@ -290,6 +290,18 @@ level = 3
     assert_eq!(problems.len(), expected.len());
 }
 
+//= 8489-16.1.2-1
+#[test]
+fn software_is_named_or_not() {
+    let software = |text: &str| good(text).turn.software;
+    assert!(software("").is_some_and(|s| s.starts_with("ternd/")));
+    assert_eq!(software("[relay]\nsoftware = 'a relay'").as_deref(), Some("a relay"));
+    assert_eq!(software("[relay]\nsoftware = ''"), None);
+    let long = "\u{e9}".repeat(127);
+    assert_eq!(software(&format!("[relay]\nsoftware = '{long}'")), Some(long.clone()));
+    only(&errors(&format!("[relay]\nsoftware = '{long}x'")), &["not a name of software"]);
+}
+
 //= 8489-14.9-1 5780-6-2
 #[test]
 fn each_wrong_value_is_named() {
@@ -345,6 +357,7 @@ fn each_wrong_value_is_named() {
             &["alternate-servers[0]", "not an IP address with a port"],
         ),
         ("[relay]\nalternate-servers = ['0.0.0.0:3478']", &["alternate-servers[0]", "no single server"]),
+        ("[relay]\nsoftware = \"a\\nb\"", &["relay.software", "not a name of software", "127 characters"]),
         ("[relay]\nports = '50000'", &["not a range of ports", "49152-65535"]),
         (
             "[relay]\nmax-lifetime = '5m'",

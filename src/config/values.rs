@@ -261,6 +261,16 @@ pub(super) fn sendable(node: &Node<'_>, text: &str) -> Read<()> {
     opaque_string(text).map(drop).map_err(|why| node.error(format!("no client can send this: {why}"), fix))
 }
 
+/// What answers name as SOFTWARE; "" is nothing (RFC 8489 section 14.14).
+//= 8489-16.1.2-1
+pub(super) fn software(node: &Node<'_>) -> Read<Option<String>> {
+    let text = node.text()?;
+    if text.chars().count() > 127 || text.chars().any(char::is_control) {
+        return Err(node.error("not a name of software", "write up to 127 characters, or \"\" for nothing"));
+    }
+    Ok(Some(text.into()).filter(|t: &String| !t.is_empty()))
+}
+
 /// A name for logs.
 pub(super) fn name(node: &Node<'_>) -> Read<String> {
     let text = node.text()?;

@@ -5,20 +5,16 @@
 //!             403                400 408 413                             401 429                             400 503
 //! ```
 
-use std::time::Duration;
-
-use form_urlencoded::parse;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, AsHeaderName, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
-use serde_json::Value;
 use subtle::{Choice, ConstantTimeEq};
 
 use super::Peer;
 use super::origin::{self, Caller};
 use super::reply::{self, Failure, Reply};
-use crate::ice::{Error, Format};
+use crate::ice::{Asked, Error, Parameters, shown_key};
 
 /// Bytes of a request's body.
 pub(super) const MAX_BODY: usize = 4096;
@@ -54,12 +50,10 @@ async fn respond(
         return Ok(permissions());
     }
     let mut parameters = Parameters::default();
-    for (name, value) in parse(request.uri().query().unwrap_or_default().as_bytes()) {
-        parameters.set(&name, value.into_owned());
-    }
+    parameters.read_form(request.uri().query().unwrap_or_default().as_bytes());
     let timeout = peer.shared.settings.handshake_timeout;
     let body = tokio::time::timeout(timeout, collect(body)).await.map_err(|_| Failure::timeout())??;
-    parameters.read(request.headers(), &body)?;
+    parameters.read_body(text(request.headers(), header::CONTENT_TYPE), &body).map_err(refused)?;
 
     let known = authorize(peer, request, &parameters, caller)?;
     issue(peer, request, &parameters, known)
@@ -93,72 +87,6 @@ async fn collect(body: Incoming) -> Result<Bytes, Failure> {
     })
 }
 
-/// What was asked for, as text. Empty is as good as absent; what is unknown is ignored.
-#[derive(Default)]
-struct Parameters {
-    service: Option<String>,
-    username: Option<String>,
-    ttl: Option<String>,
-    key: Option<String>,
-    transport: Option<String>,
-    format: Option<String>,
-}
-
-impl Parameters {
-    fn field(&mut self, name: &str) -> Option<&mut Option<String>> {
-        Some(match name {
-            "service" => &mut self.service,
-            "username" => &mut self.username,
-            "ttl" => &mut self.ttl,
-            "key" | "api" => &mut self.key,
-            "transport" => &mut self.transport,
-            "format" => &mut self.format,
-            _ => return None,
-        })
-    }
-
-    fn set(&mut self, name: &str, value: String) {
-        if let Some(field) = self.field(name) {
-            *field = Some(value).filter(|value| !value.is_empty());
-        }
-    }
-
-    /// What the body says wins over the query.
-    fn read(&mut self, headers: &HeaderMap, body: &[u8]) -> Result<(), Failure> {
-        if body.is_empty() {
-            return Ok(());
-        }
-        let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-            "application/x-www-form-urlencoded" => {
-                parse(body).for_each(|(name, value)| self.set(&name, value.into_owned()));
-                Ok(())
-            }
-            "application/json" => self.read_json(body),
-            _ => Err(Failure::bad_request(
-                "A body is application/json or application/x-www-form-urlencoded, and its Content-Type says so",
-            )),
-        }
-    }
-
-    fn read_json(&mut self, body: &[u8]) -> Result<(), Failure> {
-        let Ok(Value::Object(fields)) = serde_json::from_slice(body) else {
-            return Err(Failure::bad_request("The body is not a JSON object"));
-        };
-        for (name, value) in fields {
-            let text = match value {
-                Value::Null => continue,
-                Value::String(text) => text,
-                Value::Number(number) => number.to_string(),
-                _ if self.field(&name).is_none() => continue,
-                _ => return Err(Failure::bad_request(format!("'{name}' is text or a number"))),
-            };
-            self.set(&name, text);
-        }
-        Ok(())
-    }
-}
-
 /// Who may have a credential. `true`: who showed a key.
 fn authorize(
     peer: &Peer,
@@ -167,7 +95,9 @@ fn authorize(
     caller: Caller<'_>,
 ) -> Result<bool, Failure> {
     let settings = &peer.shared.services.ice;
-    if let Some(shown) = shown_key(request.headers()).or(parameters.key.as_deref()) {
+    let headers = request.headers();
+    let shown = shown_key(text(headers, header::AUTHORIZATION), text(headers, "x-api-key"));
+    if let Some(shown) = shown.or(parameters.key()) {
         // Each key is compared whole, so that time tells nothing of where a wrong one differs.
         let known = settings
             .api_keys
@@ -191,39 +121,29 @@ fn authorize(
     Ok(false)
 }
 
-fn shown_key(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-    });
-    bearer.or_else(|| headers.get("x-api-key")?.to_str().ok())
+fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn refused(error: Error) -> Failure {
+    match error {
+        Error::NoSecret => Failure::unavailable(error.to_string()),
+        other => Failure::bad_request(other.to_string()),
+    }
 }
 
 fn issue(peer: &Peer, request: &Request<()>, parameters: &Parameters, known: bool) -> Result<Reply, Failure> {
-    let Parameters { service, username, ttl, transport, format, .. } = parameters;
-    let refused = |error: Error| Failure::bad_request(error.to_string());
-    if service.as_deref().is_some_and(|service| service != "turn") {
-        return Err(Failure::bad_request("The only 'service' there is is turn"));
-    }
-    let seconds = ttl.as_deref().map(str::parse).transpose();
-    let seconds = seconds.map_err(|_| Failure::bad_request("'ttl' is a whole number of seconds"))?;
-    let transport = transport.as_deref().map(str::parse).transpose().map_err(refused)?;
-    let format: Format = format.as_deref().unwrap_or_default().parse().map_err(refused)?;
+    let Asked { user, ttl, transport, format } = parameters.understand().map_err(refused)?;
     let host = peer
         .shared
         .host(request)
         .ok_or_else(|| Failure::bad_request("The Host of the request is no name or address"))?;
 
     // Who showed no key can't spend the quota of a user by naming it.
-    let user = username.clone().filter(|_| known).unwrap_or_else(|| peer.shared.users.next());
-    let ttl = seconds.map(Duration::from_secs);
+    let user = user.filter(|_| known).map_or_else(|| peer.shared.users.next(), String::from);
     let asked = crate::ice::Request { host: &host, user: &user, ttl, transport };
     let services = &peer.shared.services;
-    let issued =
-        services.ice.issue(asked, &services.auth, services.clock.now()).map_err(|error| match error {
-            Error::NoSecret => Failure::unavailable(error.to_string()),
-            other => refused(other),
-        })?;
+    let issued = services.ice.issue(asked, &services.auth, services.clock.now()).map_err(refused)?;
     peer.shared.counters.credentials.add();
     Ok(reply::json(StatusCode::OK, issued.to_json(format)))
 }

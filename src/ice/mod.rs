@@ -2,6 +2,8 @@
 //! (draft-uberti-behave-turn-rest-00, RFC 7064, RFC 7065).
 //!
 //! ```text
+//! query, form, JSON, headers  ─►  Parameters: user, ttl, transport, format
+//!
 //! host, user, ttl, transport, time  ─►  Settings::issue  ─►  Issued  ─►  JSON, in one of the formats
 //!                                           │
 //!                                    auth: the credential
@@ -17,6 +19,7 @@
 //! ```
 
 mod host;
+mod parameters;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +33,7 @@ use crate::auth::{self, Authenticator, Credential};
 use crate::time::{DateTime, Now};
 
 pub use host::{Host, HostError};
+pub use parameters::{Asked, Parameters, shown_key};
 
 /// Who may ask for credentials, how long they are good for, and which URLs they come with.
 #[derive(Clone, Debug)]
@@ -150,6 +154,21 @@ pub enum Error {
     /// Another format than the two.
     #[error("Unknown format '{0}'; there are object (the default) and array")]
     Format(String),
+    /// Another service than TURN.
+    #[error("The only 'service' there is is turn")]
+    Service,
+    /// No number of seconds.
+    #[error("'ttl' is a whole number of seconds")]
+    Ttl,
+    /// A body of which nobody says what it is.
+    #[error("A body is application/json or application/x-www-form-urlencoded, and its Content-Type says so")]
+    ContentType,
+    /// JSON of another kind, or none.
+    #[error("The body is not a JSON object")]
+    NoObject,
+    /// A parameter in JSON that is a list, an object or a boolean.
+    #[error("'{0}' is text or a number")]
+    Value(String),
 }
 
 /// What a client gets.

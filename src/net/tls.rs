@@ -97,7 +97,7 @@ fn configuration(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    //= 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
+    //= 8489-6.2.3-1 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    //= 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
+    //= 8489-6.2.3-1 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
     #[test]
     fn each_cipher_suite_has_forward_secrecy() {
         let config = self_signed(vec!["localhost".into()]).unwrap();
@@ -153,6 +153,8 @@ mod tests {
             assert!(name.starts_with("TLS13_") || name.starts_with("TLS_ECDHE_"), "{name}");
             assert!(name.contains("_GCM_") || name.contains("CHACHA20_POLY1305"), "{name}");
         }
+        let has = |known| config.crypto_provider().cipher_suites.iter().any(|suite| suite.suite() == known);
+        assert!(has(rustls::CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256));
     }
 
     #[test]

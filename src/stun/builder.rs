@@ -35,10 +35,13 @@ impl Builder {
         Self { bytes, id }
     }
 
-    /// The start of an answer to `request`: its method and transaction id.
+    /// The start of an answer to `request`: its method and transaction id, and what it has for a magic cookie, which
+    /// is the cookie unless it came through [`Message::parse_classic`].
     //= 8489-5-4
     pub fn response(class: Class, request: &Message<'_>) -> Self {
-        Self::new(class, request.method(), request.transaction_id())
+        let mut builder = Self::new(class, request.method(), request.transaction_id());
+        builder.bytes[4..8].copy_from_slice(&request.as_bytes()[4..8]);
+        builder
     }
 
     /// Appends an attribute; padding is zero.

@@ -94,21 +94,39 @@ pub struct Message<'a> {
     bytes: &'a [u8],
 }
 
+fn header(bytes: &[u8]) -> Result<&[u8; HEADER], ParseError> {
+    let header: &[u8; HEADER] = bytes.first_chunk().ok_or(ParseError::TooShort)?;
+    //= 8489-5-1
+    if header[0] & 0xC0 != 0 {
+        return Err(ParseError::NotStun);
+    }
+    Ok(header)
+}
+
 impl<'a> Message<'a> {
     /// Looks at `bytes`, which must be exactly one message.
     ///
     /// # Errors
     /// A [`ParseError`] names the first rule of RFC 8489 section 5 that is broken.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let header: &[u8; HEADER] = bytes.first_chunk().ok_or(ParseError::TooShort)?;
-        //= 8489-5-1
-        if header[0] & 0xC0 != 0 {
-            return Err(ParseError::NotStun);
-        }
+        let header = header(bytes)?;
         //= 8489-5-2 5780-3-1
         if header[4..8] != MAGIC_COOKIE.to_be_bytes() {
             return Err(ParseError::WrongCookie);
         }
+        Self::parse_body(bytes, header)
+    }
+
+    /// The same for a client of RFC 3489: where the magic cookie is, it has the first 32 bits of a transaction id of
+    /// 128 bits. [`Builder::response`](super::Builder::response) answers with the same bits.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), but never [`ParseError::WrongCookie`].
+    pub fn parse_classic(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        Self::parse_body(bytes, header(bytes)?)
+    }
+
+    fn parse_body(bytes: &'a [u8], header: &[u8; HEADER]) -> Result<Self, ParseError> {
         let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
         if !length.is_multiple_of(4) || HEADER + length != bytes.len() {
             return Err(ParseError::WrongLength);

@@ -211,6 +211,7 @@ impl Server {
 
     /// Seconds asked for, clamped: the default is the least, the maximum the most (RFC 8656 section 7.2); and no longer
     /// than the token of whoever asks (RFC 7635 section 9).
+    //= 7635-9-1
     pub(super) fn lifetime(&self, now: Now, request: &Request<'_>, asked: Option<u32>) -> Duration {
         let (default, max) = (self.settings.default_lifetime, self.settings.max_lifetime);
         let lifetime = asked.map_or(default, |s| Duration::from_secs(s.into()).min(max).max(default));
@@ -328,6 +329,7 @@ impl Server {
         builder = builder
             .u32(AttributeType::LIFETIME, left)
             .xor_address(AttributeType::XOR_MAPPED_ADDRESS, request.flow.client.0);
+        //= 8016-3.1.2-3
         if let Some(mobility) = &allocation.mobility {
             builder = builder.raw(AttributeType::MOBILITY_TICKET, mobility.ticket.as_bytes());
         }

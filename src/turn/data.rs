@@ -165,6 +165,11 @@ impl Server {
         {
             return;
         }
+        // Anybody can send what looks like an error: it counts as a datagram without payload.
+        if !allocation.admit(&self.settings.limits, 0, now.instant) {
+            self.counters.over_rate += 1;
+            return;
+        }
         let flow = allocation.flow;
         let [a, b, c, d] = mtu.to_be_bytes();
         let bytes = Builder::new(Class::Indication, Method::DATA, self.random.transaction_id())

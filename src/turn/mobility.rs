@@ -21,7 +21,7 @@ use super::rejection::Rejection;
 use super::request::Request;
 use super::server::Random;
 use super::{Event, FiveTuple, Output, RelayTransport, Server};
-use crate::stun::{Attribute, AttributeType, Method, TransactionId};
+use crate::stun::{AttributeType, Method, TransactionId};
 
 /// The value of MOBILITY-TICKET as this server makes it: text, since some clients handle it as that.
 ///
@@ -29,6 +29,7 @@ use crate::stun::{Attribute, AttributeType, Method, TransactionId};
 /// base64:  | shard | 7 random bytes | MAC over these: 7 bytes |
 /// ```
 /// The MAC tells what this server once gave out (437, make a new allocation) from what it never did (400).
+//= 8016-3.3-1
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct MobilityTicket([u8; TEXT]);
 
@@ -51,6 +52,20 @@ impl MobilityTicket {
         // Three bytes make four characters; the array is sized so.
         let _ = STANDARD.encode_slice(raw, &mut text);
         Self(text)
+    }
+
+    /// The ticket of a Refresh, if it shows one.
+    pub(super) fn of(request: &Request<'_>) -> Result<Option<Self>, Rejection> {
+        if request.message.method() != Method::REFRESH {
+            return Ok(None);
+        }
+        let Some(shown) = request.message.find(AttributeType::MOBILITY_TICKET) else { return Ok(None) };
+        shown.value.try_into().map(|text| Some(Self(text))).map_err(|_| NEVER_GIVEN)
+    }
+
+    /// The shard that holds the allocation, if this server has made the ticket.
+    pub(super) fn shard(&self) -> Option<u8> {
+        self.raw().map(|[shard, ..]| shard)
     }
 
     fn raw(&self) -> Option<[u8; RAW]> {
@@ -77,6 +92,7 @@ pub(super) struct Mobility {
 
 impl Server {
     /// Does an Allocate request ask for a ticket, and may it have one (RFC 8016 section 3.1.2)?
+    //= 8016-3.1.2-1 8016-3.1.2-2
     pub(super) fn wants_mobility(
         &self,
         request: &Request<'_>,
@@ -114,33 +130,11 @@ impl Server {
         ticket
     }
 
-    /// The ticket of a Refresh, if it shows one.
-    fn ticket(request: &Request<'_>) -> Result<Option<MobilityTicket>, Rejection> {
-        if request.message.method() != Method::REFRESH {
-            return Ok(None);
-        }
-        match request.get(AttributeType::MOBILITY_TICKET)? {
-            Some(Attribute::MobilityTicket(bytes)) => {
-                let bytes = bytes.try_into();
-                bytes
-                    .map(|b| Some(MobilityTicket(b)))
-                    .map_err(|_| Rejection::BadRequest("no ticket of this server"))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// The allocation that a request means: that of its ticket, or else that of its path.
-    pub(super) fn slot_meant(&self, request: &Request<'_>) -> Option<usize> {
-        let ticket = Self::ticket(request).ok().flatten();
-        ticket.and_then(|t| self.by_ticket.get(&t).copied()).or_else(|| self.slot_of(&request.flow))
-    }
-
-    /// The same for a request that is authentic, with all that can be wrong with a ticket (RFC 8016 section 3.2.2).
-    /// `None`: the request goes to another shard.
-    pub(super) fn redeem(&mut self, request: &Request<'_>) -> Result<Option<Option<usize>>, Rejection> {
+    /// The allocation that an authentic request means, with all that can be wrong with a ticket (RFC 8016 section 3.2.2).
+    //= 8016-3.2.2-2 8016-3.2.2-3
+    pub(super) fn redeem(&self, request: &Request<'_>) -> Result<Option<usize>, Rejection> {
         let here = self.slot_of(&request.flow);
-        let Some(ticket) = Self::ticket(request)? else { return Ok(Some(here)) };
+        let Some(ticket) = MobilityTicket::of(request)? else { return Ok(here) };
         if !self.settings.mobility {
             return Err(OFF);
         }
@@ -148,7 +142,7 @@ impl Server {
         if let Some(slot) = here {
             let moved = self.allocations[slot].mobility.as_ref().and_then(|m| m.moved);
             return match known {
-                _ if moved == Some((request.message.transaction_id(), ticket)) => Ok(Some(here)),
+                _ if moved == Some((request.message.transaction_id(), ticket)) => Ok(here),
                 Some(other) if other != slot => {
                     Err(Rejection::AllocationMismatch("this 5-tuple has an allocation of its own"))
                 }
@@ -156,35 +150,30 @@ impl Server {
             };
         }
         if known.is_some() {
-            return Ok(Some(known));
+            return Ok(known);
         }
-        let never = Rejection::BadRequest("no ticket of this server");
-        let Some(raw) = ticket.raw() else { return Err(never) };
+        let Some(raw) = ticket.raw() else { return Err(NEVER_GIVEN) };
         let shard = raw[0];
         if shard == self.shard && ticket == MobilityTicket::sealed(&raw[..HEAD], &self.random) {
             return Err(Rejection::AllocationMismatch("the ticket is used up, or its allocation is over"));
         }
         if shard == self.shard || !self.shared.has_shard(shard) {
-            return Err(never);
+            return Err(NEVER_GIVEN);
         }
-        if !request.flow.transport.is_stream() {
-            return Err(Rejection::MobilityForbidden(
-                "the allocation is on another shard, and this datagram's path on this one; shards = 1 has one only",
-            ));
-        }
-        let bytes = request.message.as_bytes().to_vec();
-        self.outputs.push_back(Output::Migrate { flow: request.flow, shard, bytes });
-        Ok(None)
+        Err(Rejection::MobilityForbidden(
+            "the allocation is on another shard, and this datagram's path on this one; shards = 1 has one only",
+        ))
     }
 
     /// A valid Refresh has come over `request.flow`: if that is a new path, the allocation gets it beside the old one.
     /// Returns the ticket for the answer to a Refresh with one.
+    //= 8016-3.2.2-4
     pub(super) fn take_path(
         &mut self,
         request: &Request<'_>,
         slot: usize,
     ) -> Result<Option<MobilityTicket>, Rejection> {
-        let Some(used) = Self::ticket(request)? else { return Ok(None) };
+        let Some(used) = MobilityTicket::of(request)? else { return Ok(None) };
         let allocation = &mut self.allocations[slot];
         let Some(mobility) = &mut allocation.mobility else { return Ok(None) };
         if self.by_flow.contains_key(&request.flow) {
@@ -217,6 +206,7 @@ impl Server {
     }
 
     /// Data has come over one of an allocation's paths. On the new one it tells that the client has moved.
+    //= 8016-3.2.2-6
     #[inline]
     pub(super) fn heard_on(&mut self, slot: usize, flow: FiveTuple) {
         if self.allocations[slot].mobility.as_ref().is_some_and(|m| m.next == Some(flow)) {
@@ -230,7 +220,10 @@ impl Server {
         let Some(to) = mobility.next.take() else { return };
         mobility.lost = false;
         let from = std::mem::replace(&mut allocation.flow, to);
-        self.forget_path(slot, &from);
+        // Whoever lost a stream may come back from the same port.
+        if from != to {
+            self.forget_path(slot, &from);
+        }
         self.counters.moves += 1;
         let user = self.allocations[slot].owner.user.clone();
         self.outputs.push_back(Output::Event(Event::AllocationMoved { from, to, user }));
@@ -277,4 +270,5 @@ impl Server {
     }
 }
 
+const NEVER_GIVEN: Rejection = Rejection::BadRequest("no ticket of this server");
 const OFF: Rejection = Rejection::MobilityForbidden("relay.mobility is off");

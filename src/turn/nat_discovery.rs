@@ -30,7 +30,7 @@ pub(super) struct Corner {
 
 impl Corner {
     //= 5780-6.1-2 5780-6.1-3 5780-6.1-4 5780-6.1-5
-    fn source(&self, change_ip: bool, change_port: bool) -> SocketAddr {
+    pub(super) fn source(&self, change_ip: bool, change_port: bool) -> SocketAddr {
         let ip = if change_ip { self.other.ip() } else { self.here.ip() };
         let port = if change_port { self.other.port() } else { self.here.port() };
         SocketAddr::new(ip, port)

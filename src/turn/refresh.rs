@@ -14,6 +14,7 @@ impl Server {
     /// Does a Refresh show the next token of the allocation's client (RFC 7635 section 9)? Tokens don't say whose they
     /// are. So it must come over the allocation's own path, with a token of the same authorization server: a mobility
     /// ticket or a connection's number do not pass from one token to another.
+    //= 7635-9-2
     pub(super) fn is_renewal(&self, request: &Request<'_>, owner: &Identity, identity: &Identity) -> bool {
         request.message.method() == Method::REFRESH
             && request.message.find(AttributeType::MOBILITY_TICKET).is_none()
@@ -63,6 +64,7 @@ impl Server {
         }
         let left = seconds_until(now.instant + desired, now.instant);
         let mut builder = request.success().u32(AttributeType::LIFETIME, left);
+        //= 8016-3.2.2-5
         if let Some(ticket) = ticket {
             builder = builder.raw(AttributeType::MOBILITY_TICKET, ticket.as_bytes());
         }

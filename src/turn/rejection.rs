@@ -16,6 +16,8 @@ pub enum Rejection {
     TryAlternate {
         /// ALTERNATE-SERVER, of the client's address family.
         to: SocketAddr,
+        /// A second one, of the other family.
+        or: Option<SocketAddr>,
         /// Why not here.
         why: &'static str,
     },

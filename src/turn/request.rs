@@ -15,6 +15,12 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// Does it carry a signature, good or bad?
+    pub(super) fn is_signed(&self) -> bool {
+        let signed = |kind| self.message.find(kind).is_some();
+        signed(AttributeType::MESSAGE_INTEGRITY) || signed(AttributeType::MESSAGE_INTEGRITY_SHA256)
+    }
+
     /// The first attribute of this type, understood.
     pub(super) fn get(&self, kind: AttributeType) -> Result<Option<Attribute<'a>>, Rejection> {
         let decode = |raw: crate::stun::RawAttribute<'a>| raw.decode(self.message.transaction_id());
@@ -57,6 +63,7 @@ impl<'a> Request<'a> {
             builder = builder
                 .raw(AttributeType::REALM, challenge.realm.as_bytes())
                 .raw(AttributeType::NONCE, challenge.nonce.as_bytes());
+            //= 7635-6.1-1
             if let (Some(name), 401) = (challenge.server_name, rejection.code()) {
                 builder = builder.raw(AttributeType::THIRD_PARTY_AUTHORIZATION, name.as_bytes());
             }
@@ -67,13 +74,16 @@ impl<'a> Request<'a> {
         match rejection {
             //= 8489-6.3.1.1-3
             Rejection::UnknownAttributes(kinds) => builder.unknown_attributes(kinds),
-            Rejection::TryAlternate { to, .. } => builder.address(AttributeType::ALTERNATE_SERVER, *to),
+            Rejection::TryAlternate { to, or, .. } => {
+                let named = std::iter::once(to).chain(or);
+                named.fold(builder, |b, server| b.address(AttributeType::ALTERNATE_SERVER, *server))
+            }
             _ => builder,
         }
     }
 
     /// Signs, and adds FINGERPRINT if the request had one.
-    //= 8489-6.3.1.1-4 8489-9.2.4-16 8489-9.2.4-17 8489-14.8-3
+    //= 7635-7-5 8489-6.3.1.1-4 8489-9.2.4-16 8489-9.2.4-17 8489-14.8-3
     pub(super) fn seal(&self, builder: Builder) -> Vec<u8> {
         let builder = match self.identity.map(|i| &i.key) {
             // Who chose an algorithm is answered with the stronger signature (RFC 8489 section 9.2.4).

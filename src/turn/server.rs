@@ -19,7 +19,9 @@ use super::{
     ConnectionId, Counters, EndReason, Event, FiveTuple, Output, RelayId, Settings, Shared, Verdict,
 };
 use crate::auth::{Authenticator, Denied, Identity};
-use crate::stun::{AttributeType, Builder, Class, Family, Message, Method, TransactionId, hmac_sha256};
+use crate::stun::{
+    AttributeType, Builder, Class, Family, Message, Method, ParseError, TransactionId, hmac_sha256,
+};
 use crate::time::{Instant, Now};
 
 /// Allocations that end in one call of [`Server::handle_timeout`]: a wave of expiries must not hold up packets.
@@ -61,19 +63,15 @@ impl Server {
         seed: [u8; 32],
         shard: u8,
     ) -> Self {
-        let mut random = Random { seed, counter: 0 };
-        let mut hasher = || {
-            let mut word = || u64::from_ne_bytes(random.next());
-            RandomState::with_seeds(word(), word(), word(), word())
-        };
+        let mut random = Random::new(seed);
         Self {
-            limiter: Limiter::new(settings.limits.unauthenticated_answers, hasher()),
+            limiter: Limiter::new(settings.limits.unauthenticated_answers, random.hasher()),
             policy: PeerPolicy::new(&settings),
             addresses: AddressMap::new(&settings),
-            by_flow: HashMap::with_hasher(hasher()),
-            pending: HashMap::with_hasher(hasher()),
-            by_connection: HashMap::with_hasher(hasher()),
-            by_ticket: HashMap::with_hasher(hasher()),
+            by_flow: HashMap::with_hasher(random.hasher()),
+            pending: HashMap::with_hasher(random.hasher()),
+            by_connection: HashMap::with_hasher(random.hasher()),
+            by_ticket: HashMap::with_hasher(random.hasher()),
             shard,
             settings,
             auth,
@@ -106,6 +104,7 @@ impl Server {
                 self.counters.malformed += 1;
                 return Verdict::Nothing;
             }
+            Err(ParseError::WrongCookie) if self.classic(now, flow, bytes) => return Verdict::Nothing,
             Err(_) => {
                 self.counters.not_stun += 1;
                 return Verdict::Nothing;
@@ -137,6 +136,10 @@ impl Server {
     fn request(&mut self, now: Now, request: &Request<'_>) {
         // A request that comes before the timers were looked at must not find, or even refresh, what is over.
         self.handle_timeout(now);
+        if let Some(shard) = self.shard_meant(request) {
+            let bytes = request.message.as_bytes().to_vec();
+            return self.outputs.push_back(Output::Migrate { flow: request.flow, shard, bytes });
+        }
         let slot = self.slot_meant(request);
         let client = request.flow.client.0;
         let identity = match slot {
@@ -163,6 +166,7 @@ impl Server {
         request: &Request<'_>,
         identity: &Identity,
     ) -> Result<Option<Vec<u8>>, Rejection> {
+        //= 7635-7-6
         let also: &[_] = if self.auth.takes_tokens() { &[AttributeType::ACCESS_TOKEN] } else { &[] };
         let unknown = request.unknown_attributes(also);
         if !unknown.is_empty() {
@@ -174,14 +178,14 @@ impl Server {
             Method::CONNECTION_BIND => return self.connection_bind(now, request, identity),
             _ => {}
         }
-        let Some(slot) = self.redeem(request)? else { return Ok(None) };
-        let slot = slot
+        let slot = self
+            .redeem(request)?
             .filter(|slot| !self.pending.contains_key(slot))
             //= 8656-5-5
             .ok_or(Rejection::AllocationMismatch("this 5-tuple has no allocation"))?;
         let owner = &self.allocations[slot].owner;
         if !owner.is(identity) && !self.is_renewal(request, owner, identity) {
-            //= 8656-5-4
+            //= 8656-5-4 8016-3.2.2-1
             return Err(Rejection::WrongCredentials);
         }
         match request.message.method() {
@@ -432,9 +436,22 @@ impl AddressMap {
 pub(super) struct Random {
     seed: [u8; 32],
     counter: u64,
+    ids: RandomState,
 }
 
 impl Random {
+    fn new(seed: [u8; 32]) -> Self {
+        let mut random = Self { seed, counter: 0, ids: RandomState::with_seeds(0, 0, 0, 0) };
+        random.ids = random.hasher();
+        random
+    }
+
+    /// A hasher whose results nobody can foresee.
+    fn hasher(&mut self) -> RandomState {
+        let mut word = || u64::from_ne_bytes(self.next());
+        RandomState::with_seeds(word(), word(), word(), word())
+    }
+
     pub(super) fn next(&mut self) -> [u8; 8] {
         self.counter += 1;
         let [a, b, c, d, e, f, g, h, ..] = hmac_sha256(&self.seed, &[&self.counter.to_be_bytes()]);
@@ -447,12 +464,14 @@ impl Random {
         [a, b, c, d, e, f, g, h]
     }
 
-    /// For indications, which nobody answers: different each time is enough, and cheap.
+    /// For indications: nobody answers them, so a keyed hash of the count does, and costs nanoseconds.
+    //= 8489-5-3
     pub(super) fn transaction_id(&mut self) -> TransactionId {
         self.counter += 1;
+        let word = |n: u64| self.ids.hash_one((self.counter, n)).to_ne_bytes();
         let mut id = [0; 12];
-        id[..4].copy_from_slice(&self.seed[..4]);
-        id[4..].copy_from_slice(&self.counter.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+        id[..8].copy_from_slice(&word(0));
+        id[8..].copy_from_slice(&word(1)[..4]);
         TransactionId(id)
     }
 }

@@ -27,6 +27,8 @@ pub struct Settings {
     pub deny_peers: Vec<IpNet>,
     /// Let clients bind channels 0x5000 to 0x7FFF, too, as RFC 5766 did and RFC 8656 does not.
     pub rfc5766_channels: bool,
+    /// Answer Binding requests of RFC 3489, which have no magic cookie.
+    pub rfc3489_clients: bool,
     /// Answer the questions of RFC 5780. `None`: CHANGE-REQUEST and its like are unknown attributes.
     pub nat_discovery: Option<NatDiscovery>,
     /// Where clients are sent when [`Limits::allocations`] is reached: servers that take the same credentials, with
@@ -110,6 +112,7 @@ impl Default for Settings {
             allow_peers: Vec::new(),
             deny_peers: Vec::new(),
             rfc5766_channels: false,
+            rfc3489_clients: false,
             nat_discovery: None,
             alternate_servers: Vec::new(),
             mobility: false,

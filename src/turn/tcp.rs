@@ -119,11 +119,6 @@ impl Server {
         if !request.flow.transport.is_stream() || self.slot_of(&request.flow).is_some() {
             return Err(Rejection::BadRequest("ConnectionBind needs a TCP or TLS connection of its own"));
         }
-        if connection.shard() != self.shard && self.shared.has_shard(connection.shard()) {
-            let bytes = request.message.as_bytes().to_vec();
-            self.outputs.push_back(Output::Migrate { flow: request.flow, shard: connection.shard(), bytes });
-            return Ok(None);
-        }
         let no_such = Rejection::BadRequest("no connection with this CONNECTION-ID waits to be bound");
         let Some(&slot) = self.by_connection.get(&connection) else { return Err(no_such) };
         let allocation = &mut self.allocations[slot];

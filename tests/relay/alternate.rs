@@ -20,16 +20,18 @@ fn allocate(world: &mut World, mut client: Client) -> Answer {
     client.ask(world, request)
 }
 
-//= 8489-10-1 8489-14.8-3
+//= 8489-10-1 8489-10-2 8489-14.8-3
 #[test]
 fn a_full_server_names_another_one_of_the_clients_family_and_signs_it() {
     let mut world = full(&["203.0.113.20:3478", "[2001:db8::20]:3479"]);
-    for (from, to) in [("192.0.2.8:1", "203.0.113.20:3478"), ("[2001:db8:7::1]:1", "[2001:db8::20]:3479")] {
+    let (v4, v6) = ("203.0.113.20:3478", "[2001:db8::20]:3479");
+    for (from, to, or) in [("192.0.2.8:1", v4, v6), ("[2001:db8:7::1]:1", v6, v4)] {
         let bob = Client::bob(from);
         let key = bob.key();
         let answer = allocate(&mut world, bob);
         assert_eq!(answer.code(), 300, "{from}");
-        assert_eq!(answer.get(T::ALTERNATE_SERVER), Some(Attribute::AlternateServer(addr(to))));
+        let named = [to, or].map(|server| Attribute::AlternateServer(addr(server)));
+        assert_eq!(answer.all(T::ALTERNATE_SERVER), named, "the other family's comes second");
         assert!(answer.message().verify_integrity(key.as_bytes()));
     }
     assert!(matches!(

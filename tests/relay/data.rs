@@ -180,6 +180,46 @@ fn icmp_errors_are_told_to_the_client() {
     assert_eq!(told("192.0.2.98:1", (3, 3), 0), [], "no permission");
 }
 
+//= 8489-5-3
+#[test]
+fn the_transaction_ids_of_indications_tell_nothing() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.allocate(&mut world);
+    alice.permit(&mut world, &["192.0.2.99:1"]);
+    let mut next = || match world.peer_sends(&alice, "192.0.2.99:1", 1) {
+        Verdict::ToClient { framing: Framing::Data { id, .. }, .. } => {
+            id.0.iter().fold(0u128, |n, byte| n << 8 | u128::from(*byte))
+        }
+        other => panic!("{other:?}"),
+    };
+    let ids: Vec<u128> = (0..1_000).map(|_| next()).collect();
+    // Each bit is set about half of the time, and changes so from one to the next.
+    let even = |count: usize| (350..650).contains(&count);
+    for bit in 0..96 {
+        assert!(even(ids.iter().filter(|id| **id >> bit & 1 == 1).count()), "bit {bit}");
+        assert!(even(ids.windows(2).filter(|w| (w[0] ^ w[1]) >> bit & 1 == 1).count()), "bit {bit}");
+    }
+}
+
+#[test]
+fn icmp_errors_count_against_the_caps() {
+    let mut limited = settings();
+    limited.limits.allocation_rates = Rates { packets: 10, bytes: 0 };
+    let mut world = World::with(limited, auth_settings());
+    let mut alice = Client::alice("192.0.2.7:4000");
+    alice.allocate(&mut world);
+    alice.bind(&mut world, 0x4000, "192.0.2.99:1");
+    let relay = world.relay_of(&alice);
+    let told = |world: &mut World| {
+        world.server.handle_peer_error(world.now, relay, "192.0.2.99:1".parse().unwrap(), (3, 3), 0);
+        world.drive().len()
+    };
+    assert_eq!((0..50).map(|_| told(&mut world)).sum::<usize>(), 10);
+    assert_eq!(alice.channel(&mut world, 0x4000, b"x"), Verdict::Nothing);
+    assert_eq!((world.server.counters().icmp_errors, world.server.counters().over_rate), (10, 41));
+}
+
 //= 8656-5-8
 #[test]
 fn an_allocation_and_a_user_have_their_caps() {

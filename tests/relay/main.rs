@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)] // a test binary has no outside
 
 mod alternate;
+mod amplification;
+mod classic;
 #[path = "../support/counting.rs"]
 mod counting;
 mod data;

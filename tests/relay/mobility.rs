@@ -49,6 +49,7 @@ fn assert_all_gone(mut world: World, mut client: Client) {
     assert!(!world.server.has_allocation(&Client::alice(NEW).flow));
 }
 
+//= 8016-3.1.2-3 8016-3.2.2-5 8016-3.2.2-6
 #[test]
 fn a_call_goes_on_at_another_address() {
     let mut world = world();
@@ -91,6 +92,7 @@ fn a_call_goes_on_at_another_address() {
     assert_all_gone(world, third);
 }
 
+//= 8016-3.2.2-4
 #[test]
 fn requests_work_on_both_paths_and_do_not_move_the_data() {
     let mut world = world();
@@ -142,6 +144,7 @@ fn a_new_path_that_was_never_used_gives_way_to_the_next() {
     assert_all_gone(world, third);
 }
 
+//= 8016-3.2.2-1
 #[test]
 fn a_ticket_is_worth_nothing_without_its_owners_credential() {
     let mut world = world();
@@ -179,6 +182,7 @@ fn the_credential_may_have_expired_meanwhile() {
     assert_all_gone(world, new);
 }
 
+//= 8016-3.2.2-2 8016-3.2.2-3 8016-3.3-1
 #[test]
 fn tickets_that_are_none() {
     let mut world = world();
@@ -234,6 +238,7 @@ fn a_refused_refresh_moves_nothing() {
     assert_eq!(refresh(&mut world, &mut new, &ticket).code(), 0);
 }
 
+//= 8016-3.1.2-1 8016-3.1.2-2
 #[test]
 fn allocate_asks_with_an_empty_ticket() {
     let ask = |world: &mut World, ticket: &[u8], transport| {
@@ -376,6 +381,23 @@ fn a_stream_that_breaks_first_leaves_an_allocation_that_waits() {
     assert_eq!(world.server.allocations(), 2);
     world.wait(1);
     world.assert_empty();
+}
+
+#[test]
+fn a_client_that_lost_its_stream_may_come_back_from_the_same_port() {
+    let mut world = world();
+    let mut alice = Client::alice(OLD);
+    alice.flow.transport = Transport::Tcp;
+    let request = alice.allocate_request().raw(T::MOBILITY_TICKET, b"");
+    let first = ticket(&alice.allocate_with(&mut world, request)).unwrap();
+    alice.bind(&mut world, 0x4000, PEER);
+    world.server.client_gone(world.now, alice.flow);
+    assert_eq!(refresh(&mut world, &mut alice, &first).code(), 0);
+    let relay = world.relay_of(&alice);
+    assert_relayed(alice.channel(&mut world, 0x4000, b"x"), relay, PEER, 1);
+    let verdict = world.peer_sends(&alice, PEER, 5);
+    assert_to_client(verdict, &alice);
+    assert_all_gone(world, alice);
 }
 
 #[test]

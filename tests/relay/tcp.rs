@@ -170,6 +170,67 @@ fn bind_is_refused_to_others_and_moves_to_the_right_shard() {
 }
 
 #[test]
+fn a_connection_is_bound_though_the_credential_has_expired_since() {
+    let mut world = World::new();
+    let credential = world.auth.issue("carol", std::time::Duration::from_secs(60), world.now).unwrap();
+    let mut carol = Client::new("192.0.2.7:4000", &credential.username, &credential.password);
+    carol.flow.transport = Transport::Tcp;
+    let request = carol.request(Method::ALLOCATE).raw(T::REQUESTED_TRANSPORT, &[6, 0, 0, 0]);
+    carol.allocate_with(&mut world, request);
+    world.wait(120);
+    let connection = connect(&mut world, &mut carol, "192.0.2.99:80");
+
+    let mut data = carol.clone();
+    data.flow = Client::alice("192.0.2.7:4001").flow;
+    data.flow.transport = Transport::Tcp;
+    data.challenge(&mut world);
+    let request = data.request(Method::CONNECTION_BIND).u32(T::CONNECTION_ID, connection.0);
+    assert_eq!(data.ask(&mut world, request).code(), 0, "a running call goes on");
+    assert_eq!(world.streams, [Output::Join { flow: data.flow, connection }]);
+
+    // What names no connection of carol's does not make her credential good again.
+    data.flow = Client::alice("192.0.2.7:4002").flow;
+    data.flow.transport = Transport::Tcp;
+    data.challenge(&mut world);
+    let request = data.request(Method::CONNECTION_BIND).u32(T::CONNECTION_ID, 7);
+    assert_eq!(data.ask(&mut world, request).code(), 401);
+}
+
+#[test]
+fn the_shard_of_a_connection_says_who_may_bind_it() {
+    let mut world = World::new();
+    let mut alice = Client::alice("192.0.2.7:4001");
+    alice.flow.transport = Transport::Tcp;
+    let bind = |alice: &mut Client| alice.request(Method::CONNECTION_BIND).u32(T::CONNECTION_ID, 1 << 24);
+    let bare = bind(&mut alice).finish();
+    assert_eq!(world.ask(alice.flow, &bare).unwrap().code(), 401, "whoever has not signed stays here");
+    alice.challenge(&mut world);
+    alice.password = "guessed".into();
+    let request = bind(&mut alice);
+    let bytes = alice.sign(request);
+    assert_eq!(world.ask(alice.flow, &bytes), None);
+    assert_eq!(
+        world.streams.pop(),
+        Some(Output::Migrate { flow: alice.flow, shard: 1, bytes: bytes.clone() })
+    );
+    // That shard has no such connection, and looks at the password.
+    world.server = ternd::turn::Server::new(
+        world.settings.clone(),
+        world.auth.clone(),
+        world.shared.clone(),
+        [1; 32],
+        1,
+    );
+    assert_eq!(world.ask(alice.flow, &bytes).unwrap().code(), 401);
+
+    // A stream with an allocation is bound to its shard.
+    world = World::new();
+    let mut alice = tcp_client(&mut world, "192.0.2.7:4000");
+    let request = bind(&mut alice);
+    assert_eq!(alice.ask(&mut world, request).code(), 400);
+}
+
+#[test]
 fn data_of_datagrams_has_no_way_through_a_tcp_allocation() {
     let mut world = World::new();
     let mut alice = tcp_client(&mut world, "192.0.2.7:4000");

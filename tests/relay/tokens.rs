@@ -82,6 +82,7 @@ impl Bearer {
     }
 }
 
+//= 7635-6.1-1 7635-7-5
 #[test]
 fn a_call_with_a_token() {
     let mut world = world();
@@ -100,6 +101,7 @@ fn a_call_with_a_token() {
     world.assert_empty();
 }
 
+//= 7635-9-1
 #[test]
 fn the_allocation_lives_no_longer_than_the_token() {
     let mut world = world();
@@ -117,6 +119,7 @@ fn the_allocation_lives_no_longer_than_the_token() {
     assert_eq!(bearer.allocate(&mut world, &sealed).code(), 401);
 }
 
+//= 7635-9-2
 #[test]
 fn a_fresh_token_makes_it_live_longer() {
     let mut world = world();
@@ -216,6 +219,7 @@ fn a_peer_connection_is_bound_by_its_own_token() {
     }
 }
 
+//= 7635-7-6
 #[test]
 fn where_tokens_are_not_taken_they_are_an_unknown_attribute() {
     let mut world = World::new();

@@ -53,6 +53,7 @@ fn request(auth: &Authenticator, username: &str, token: &[u8], key: &[u8]) -> Ve
     request.message_integrity(key).finish()
 }
 
+//= 7635-6.2-1
 #[test]
 fn tokens_of_coturn_are_opened() {
     for (algorithm, token) in OF_COTURN {
@@ -63,6 +64,7 @@ fn tokens_of_coturn_are_opened() {
     }
 }
 
+//= 7635-7-2
 #[test]
 fn a_token_is_for_one_key_and_one_server() {
     let sealed = STANDARD.decode(OF_COTURN[0].1).unwrap();
@@ -95,6 +97,7 @@ fn what_is_sealed_must_be_sensible_too() {
     assert!(!opens(b"") && !opens(&[0xFF; 34]));
 }
 
+//= 7635-7-3
 #[test]
 fn a_token_lives_from_its_time_stamp_on_and_5_seconds_longer() {
     let token = Token::open(&seal(&block(MAC_KEY, UNIX, 60)), &a256(), NAME).unwrap();
@@ -108,6 +111,7 @@ fn a_token_lives_from_its_time_stamp_on_and_5_seconds_longer() {
     assert!(longest.expires(at(u64::MAX)).is_err() && longest.expires(at(0)).is_err());
 }
 
+//= 7635-7-1 7635-7-4
 #[test]
 fn who_comes_with_a_token() {
     let auth = oauth();

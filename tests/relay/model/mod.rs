@@ -2,7 +2,7 @@
 //! must agree in every output, whatever happens in whatever order.
 //!
 //! ```text
-//!             ┌─► reference.rs, peers.rs   plain maps, obviously right ──► what must come out ─┐
+//!             ┌─► reference.rs and others  plain maps, obviously right ──► what must come out ─┐
 //!  Setup, Op ─┤                                                                               ├─ equal?
 //!             └─► runner.rs ──► turn::Server ───────────────────────► what comes out ─────────┘
 //! ```
@@ -10,6 +10,7 @@
 //! `operations.rs` says what can happen. A sequence is made from plain bytes, so that proptest here and the fuzzer
 //! (`fuzz/fuzz_targets/operations.rs`) share one way to make it.
 
+mod mobility;
 mod operations;
 mod peers;
 mod reference;

@@ -28,6 +28,8 @@ pub struct Setup {
     pub elsewhere: bool,
     /// Strangers get few answers.
     pub stingy: bool,
+    /// Allocations may move (RFC 8016).
+    pub mobile: bool,
 }
 
 /// What happens most: a sequence about few things gets deeper into them.
@@ -40,6 +42,8 @@ pub enum Focus {
     Connections,
     /// Requests that are not signed, or not well.
     Strangers,
+    /// Clients that change their paths.
+    Moves,
 }
 
 /// One thing that happens.
@@ -104,6 +108,7 @@ pub enum What {
     Refresh {
         lifetime: Option<u32>,
         family: Option<WireFamily>,
+        ticket: Option<Ticket>,
     },
     /// One to three peers; `None`: left out.
     CreatePermission {
@@ -133,6 +138,17 @@ pub struct Allocate {
     pub requested: Option<WireFamily>,
     pub additional: Option<WireFamily>,
     pub dont_fragment: bool,
+    /// MOBILITY-TICKET: empty, as it should be, or not.
+    pub mobility: Option<bool>,
+}
+
+/// A mobility ticket that is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ticket {
+    /// Which one of those that were given out, from the last one on.
+    Given(usize),
+    Forged,
+    Malformed,
 }
 
 /// A family as attributes name it.
@@ -198,13 +214,25 @@ impl Setup {
     pub const BYTES: usize = 5;
 
     pub fn decode(bytes: [u8; Self::BYTES]) -> Self {
-        use Focus::{Connections, Everything, OneCall, Strangers};
+        use Focus::{Connections, Everything, Moves, OneCall, Strangers};
         let [a, b, c, d, _] = bytes.map(|b| b & 1 == 1);
-        let about = [Everything, Everything, Everything, OneCall, OneCall, OneCall, Connections, Strangers];
+        let about = [
+            Everything,
+            Everything,
+            Everything,
+            OneCall,
+            OneCall,
+            OneCall,
+            Connections,
+            Strangers,
+            Moves,
+            Moves,
+        ];
         let focus = about[usize::from(bytes[4]) % about.len()];
         let (strangers, stingy) = (bytes[1] & 6 == 6, bytes[2] & 6 == 6);
         let (old, elsewhere) = (bytes[3] & 6 == 6, bytes[0] & 2 == 2);
-        Self { focus, tight: a, dual: !b, nat: c, capped: d, strangers, old, elsewhere, stingy }
+        let mobile = focus == Moves || bytes[0] & 4 == 4;
+        Self { focus, tight: a, dual: !b, nat: c, capped: d, strangers, old, elsewhere, stingy, mobile }
     }
 }
 
@@ -219,6 +247,7 @@ impl Op {
             Focus::OneCall => s.pick(&[0, 0, 0, 0, 0, 14, 18, 19, 20, 24, 24]),
             Focus::Connections => s.pick(&[0, 0, 0, 0, 0, 24, 27, 29, 29, 31]),
             Focus::Strangers => s.pick(&[0, 12, 12, 12, 24]),
+            Focus::Moves => s.pick(&[0, 0, 0, 0, 0, 0, 14, 17, 18, 19, 19, 20, 23, 24, 27]),
         };
         match kind {
             0..=11 => Self::usual(s),
@@ -258,8 +287,10 @@ impl Op {
             requested: None,
             additional: None,
             dont_fragment: false,
+            mobility: None,
         };
         let kind = match s.focus {
+            Focus::Moves => s.pick(&[16, 16, 16, 17, 17, 17, 17, 7, 9, 11, 8]),
             Focus::OneCall => s.pick(&[0, 7, 9, 9, 11, 11]),
             Focus::Connections => s.pick(&[3, 3, 4, 7, 8, 11, 11, 13, 13, 15, 15]),
             _ => s.of(16),
@@ -274,8 +305,18 @@ impl Op {
             4 => What::Allocate(Allocate { protocol: Some(6), additional: both, ..udp }),
             5 => What::Allocate(Allocate { even_port: Some(true), ..udp }),
             6 => What::Allocate(Allocate { token: Some(s.of(2)), ..udp }),
-            7 => What::Refresh { lifetime: s.pick(&[None, Some(0), Some(1800)]), family: None },
-            8 => What::Refresh { lifetime: s.pick(&[Some(0), Some(0), None]), family: Some(family(s)) },
+            7 => What::Refresh { lifetime: s.pick(&[None, Some(0), Some(1800)]), family: None, ticket: None },
+            8 => What::Refresh {
+                lifetime: s.pick(&[Some(0), Some(0), None]),
+                family: Some(family(s)),
+                ticket: None,
+            },
+            16 => What::Allocate(Allocate { mobility: Some(true), additional: s.pick(&[None, both]), ..udp }),
+            17 => What::Refresh {
+                lifetime: s.pick(&[None, None, Some(0)]),
+                family: None,
+                ticket: Some(ticket(s)),
+            },
             9 | 10 => What::ChannelBind { number: Some(number(s)), peer: Some(peer(s)) },
             11 | 12 => What::CreatePermission { peers: [Some(peer(s)), None, None] },
             13 | 14 => What::Connect { peer: Some(peer(s)) },
@@ -285,7 +326,10 @@ impl Op {
                 What::ConnectionBind { connection: Some(s.of(3)) }
             }
         };
-        let signer = if path.is_multiple_of(2) { Signer::Alice } else { Signer::Bob };
+        let usual = if path.is_multiple_of(2) { Signer::Alice } else { Signer::Bob };
+        // Whoever moves comes to paths that are usually another's.
+        let signer =
+            if s.focus == Focus::Moves { s.pick(&[Signer::Alice, Signer::Alice, usual]) } else { usual };
         Self::Request { path, signer, same_id: false, unknown: false, fingerprint: false, what }
     }
 
@@ -304,7 +348,11 @@ impl Op {
         let (fingerprint, same_id, unknown) = (rare(0x03), rare(0x1C), rare(0xE0));
         let what = match s.of(8) {
             0..=2 => What::Allocate(allocate(s)),
-            3 => What::Refresh { lifetime: lifetime(s), family: rare(0x12).then(|| family(s)) },
+            3 => What::Refresh {
+                lifetime: lifetime(s),
+                family: rare(0x12).then(|| family(s)),
+                ticket: s.pick(&[false, false, true]).then(|| ticket(s)),
+            },
             4 => {
                 let mut maybe = |often| (s.byte() < often).then(|| peer(s));
                 What::CreatePermission { peers: [maybe(240), maybe(100), maybe(100)] }
@@ -350,6 +398,22 @@ fn number(s: &mut Source<'_>) -> u16 {
     s.pick(&[0x4000, 0x4000, 0x4000, 0x4000, 0x4001, 0x4FFF, 0x3FFF, 0x7FFF])
 }
 
+fn ticket(s: &mut Source<'_>) -> Ticket {
+    use Ticket::{Forged, Given, Malformed};
+    s.pick(&[
+        Given(0),
+        Given(0),
+        Given(0),
+        Given(0),
+        Given(1),
+        Given(1),
+        Given(2),
+        Given(3),
+        Forged,
+        Malformed,
+    ])
+}
+
 fn lifetime(s: &mut Source<'_>) -> Option<u32> {
     s.pick(&[None, None, Some(0), Some(1), Some(600), Some(601), Some(1800), Some(3600), Some(u32::MAX)])
 }
@@ -380,5 +444,6 @@ fn allocate(s: &mut Source<'_>) -> Allocate {
         requested: s.pick(&[false, false, false, true]).then(|| family(s)),
         additional: s.pick(&[false, false, false, true]).then(|| family(s)),
         dont_fragment: s.of(4) == 1,
+        mobility: s.pick(&[None, None, None, Some(true), Some(true), Some(false)]),
     }
 }

@@ -108,7 +108,8 @@ impl Reference {
     pub fn relay_in(&mut self, local: SocketAddr, from: SocketAddr, len: usize) -> Relayed {
         let peer = self.announced(from);
         let Some(id) = self.alive(RelayTransport::Udp, local) else { return Relayed::Nothing };
-        if !self.permitted(id, peer) || !self.open(RelayTransport::Udp, peer) || !self.within_caps(id) {
+        let passes = self.permitted(id, peer) && self.open(RelayTransport::Udp, peer) && self.has_path(id);
+        if !passes || !self.within_caps(id) {
             return Relayed::Nothing;
         }
         let a = self.allocations.get_mut(&id).unwrap();
@@ -137,10 +138,13 @@ impl Reference {
     }
 
     /// Section 11.5: the client hears of it if it has a permission.
-    pub fn icmp(&self, transport: RelayTransport, local: SocketAddr, to: SocketAddr) -> Vec<Out> {
+    pub fn icmp(&mut self, transport: RelayTransport, local: SocketAddr, to: SocketAddr) -> Vec<Out> {
         let peer = self.announced(to);
-        let id = self.alive(transport, local).filter(|id| self.permitted(*id, peer));
-        id.map(|id| Out::Icmp { path: self.allocations[&id].path, peer }).into_iter().collect()
+        let id = self.alive(transport, local).filter(|id| self.permitted(*id, peer) && self.has_path(*id));
+        match id {
+            Some(id) if self.within_caps(id) => vec![Out::Icmp { path: self.allocations[&id].path, peer }],
+            _ => Vec::new(),
+        }
     }
 
     // ── Connections to peers: RFC 6062 section 5 ───────────────────────────────────────────────────────────────

@@ -7,7 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use ternd::stun::{Family, Method};
 use ternd::turn::{BindError, EndReason, PortChoice, RelayTransport, Traffic, Transport};
 
-use super::operations::{Allocate, Path, Signer, WireFamily};
+use super::mobility::Mobility;
+use super::operations::{Allocate, Path, Signer, Ticket, WireFamily};
 
 /// Something that comes out of a relay.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +17,7 @@ pub enum Out {
     Bind { transport: RelayTransport, family: Family, port: PortChoice },
     Close { transport: RelayTransport, local: SocketAddr },
     Created { path: Path, user: String, relay: SocketAddr, lifetime: u64 },
+    Moved { from: Path, to: Path, user: String },
     Ended { path: Path, user: String, relay: SocketAddr, lived: u64, traffic: Traffic, reason: EndReason },
     Refused { path: Path, method: Method, user: Option<String>, code: u16 },
     Icmp { path: Path, peer: SocketAddr },
@@ -38,6 +40,8 @@ pub struct Says {
     /// ADDRESS-ERROR-CODE.
     pub lacks: Option<(Family, u16)>,
     pub connection: Option<usize>,
+    /// MOBILITY-TICKET: the how manieth that was given out.
+    pub ticket: Option<usize>,
 }
 
 /// What becomes of data.
@@ -70,7 +74,7 @@ pub type Named = Option<SocketAddr>;
 pub enum Wants {
     Binding,
     Allocate(Allocate),
-    Refresh { lifetime: Option<u32>, family: Option<WireFamily> },
+    Refresh { lifetime: Option<u32>, family: Option<WireFamily>, ticket: Option<Ticket> },
     CreatePermission { peers: Vec<Named> },
     ChannelBind { number: Option<u16>, peer: Option<Named> },
     Connect { peer: Option<Named> },
@@ -113,6 +117,8 @@ pub struct Rules {
     pub last_channel: u16,
     /// There is another server to go to when this one is full.
     pub elsewhere: bool,
+    /// Allocations may move.
+    pub mobility: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -138,6 +144,8 @@ pub(super) struct Allocation {
     pub(super) traffic: Traffic,
     /// In which second, how many datagrams.
     pub(super) packets: (u64, usize),
+    /// If it may move.
+    pub(super) mobility: Option<Mobility>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +174,8 @@ pub struct Reference {
     pub(super) made: usize,
     pub(super) tokens: usize,
     pub(super) connections: usize,
+    /// Mobility tickets that were given out.
+    pub(super) tickets: usize,
     /// By token: whose, which port, until when.
     pub(super) reservations: HashMap<usize, (String, SocketAddr, u64)>,
     /// When the last nonce of a path was issued.
@@ -190,6 +200,7 @@ impl Reference {
             made: 0,
             tokens: 0,
             connections: 0,
+            tickets: 0,
             reservations: HashMap::new(),
             nonces: HashMap::new(),
             answers: HashMap::new(),
@@ -291,10 +302,10 @@ impl Reference {
     /// The client's connection has ended.
     pub fn gone(&mut self, path: Path) -> Vec<Out> {
         let Some(id) = self.at(path) else { return Vec::new() };
-        let a = self.allocations.get_mut(&id).unwrap();
-        if a.waiting.is_empty() {
-            return self.end(id, EndReason::ClientGone);
+        if self.allocations[&id].waiting.is_empty() {
+            return self.lose_path(id, path).unwrap_or_else(|| self.end(id, EndReason::ClientGone));
         }
+        let a = self.allocations.get_mut(&id).unwrap();
         // It was never made, so it does not end; sockets that come later are closed at once.
         a.abandoned = true;
         let transport = a.transport;
@@ -336,12 +347,17 @@ impl Reference {
             Wants::ConnectionBind { connection } => return self.connection_bind(ask, *connection),
             _ => {}
         }
-        let id = self.at(ask.path).filter(|id| self.allocations[id].waiting.is_empty()).ok_or(437u16)?;
+        let shown = if let Wants::Refresh { ticket, .. } = ask.what { ticket } else { None };
+        let meant = match shown {
+            Some(ticket) => Some(self.redeem(ask, ticket)?),
+            None => self.at(ask.path),
+        };
+        let id = meant.filter(|id| self.allocations[id].waiting.is_empty()).ok_or(437u16)?;
         if self.allocations[&id].user != user(ask) {
             return Err(441);
         }
         match &ask.what {
-            Wants::Refresh { lifetime, family } => self.refresh(ask, id, *lifetime, *family),
+            Wants::Refresh { lifetime, family, .. } => self.refresh(ask, id, *lifetime, *family),
             Wants::CreatePermission { peers } => self.create_permission(ask, id, peers),
             Wants::ChannelBind { number, peer } => self.channel_bind(ask, id, *number, *peer),
             Wants::Connect { peer } => self.connect(ask, id, *peer),
@@ -427,6 +443,12 @@ impl Reference {
             Some(_) => return Err(442),
             None => return Err(400),
         };
+        // RFC 8016 section 3.1.2.
+        match wish.mobility {
+            Some(false) => return Err(400),
+            Some(true) if !self.rules.mobility || transport == RelayTransport::Tcp => return Err(405),
+            _ => {}
+        }
         if [wish.requested, wish.additional].contains(&Some(WireFamily::Malformed)) {
             return Err(400);
         }
@@ -479,7 +501,7 @@ impl Reference {
             return Err(if self.goes_elsewhere(ask.path) { 300 } else { 486 });
         }
         if of(&|a| a.user == user(ask)) >= self.rules.per_user
-            || of(&|a| network(self.clients[a.path].ip()) == here) >= self.rules.per_address
+            || self.allocations_at(here) >= self.rules.per_address
         {
             return Err(486);
         }
@@ -512,6 +534,7 @@ impl Reference {
             connections: BTreeMap::new(),
             traffic: Traffic::default(),
             packets: (0, 0),
+            mobility: None,
         };
         self.allocations.insert(self.made, allocation);
         Ok(families.iter().map(|f| Out::Bind { transport, family: *f, port }).collect())
@@ -558,6 +581,10 @@ impl Reference {
             self.reservations.insert(self.tokens, (a.user.clone(), next, self.now + 30));
             self.tokens += 1;
         }
+        if let Wants::Allocate(Allocate { mobility: Some(true), .. }) = ask.what {
+            a.mobility = Some(Mobility::new(self.tickets));
+            self.tickets += 1;
+        }
         let (path, user, lifetime) = (a.path, a.user.clone(), a.lifetime);
         out.push(Out::Created { path, user, relay: self.announced(first), lifetime });
         out.push(self.allocated(id, &ask));
@@ -568,7 +595,8 @@ impl Reference {
         let a = &self.allocations[&id];
         let code = |error| if error == BindError::FamilyNotSupported { 440 } else { 508 };
         let says = Says {
-            mapped: Some(self.clients[a.path]),
+            mapped: Some(self.clients[ask.path]),
+            ticket: a.mobility.as_ref().map(|m| m.ticket),
             relayed: a.relays.values().map(|r| self.announced(r.local)).collect(),
             lifetime: a.relays.values().map(|r| (r.expires - self.now) as u32).max(),
             token: a.token,
@@ -615,7 +643,7 @@ impl Reference {
             Some(_) => return Err(443),
         };
         let (desired, all) = (self.lifetime(lifetime), of.len() == a.relays.len());
-        let mut out = Vec::new();
+        let (mut out, mut ticket) = (Vec::new(), None);
         let mut granted = 0;
         if lifetime == Some(0) {
             match all {
@@ -623,12 +651,13 @@ impl Reference {
                 false => out.extend(self.close_relay(id, of[0])),
             }
         } else {
+            (ticket, out) = self.take_path(ask, id)?;
             granted = desired as u32;
             let expires = self.now + desired;
             let a = self.allocations.get_mut(&id).unwrap();
             a.relays.iter_mut().filter(|(f, _)| of.contains(f)).for_each(|(_, r)| r.expires = expires);
         }
-        out.push(self.success(ask, Says { lifetime: Some(granted), ..Says::default() }));
+        out.push(self.success(ask, Says { lifetime: Some(granted), ticket, ..Says::default() }));
         Ok(out)
     }
 
@@ -688,7 +717,7 @@ impl Reference {
 
     /// The allocation of a path, be it that its sockets are still being bound.
     pub(super) fn at(&self, path: Path) -> Option<usize> {
-        self.allocations.iter().find(|(_, a)| a.path == path && !a.abandoned).map(|(id, _)| *id)
+        self.allocations.iter().find(|(_, a)| a.is_at(path) && !a.abandoned).map(|(id, _)| *id)
     }
 
     /// Allocations, counting those that are being made.
@@ -706,7 +735,7 @@ pub(super) fn user(ask: &Ask) -> &'static str {
 }
 
 /// What counts as one client address.
-fn network(ip: IpAddr) -> IpAddr {
+pub(super) fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(ip) => {

@@ -14,7 +14,7 @@ use ternd::turn::{
     RelayAddress, RelayId, RelayTransport, ServerAddr, Settings, Transport, Verdict,
 };
 
-use super::operations::{Allocate, Op, Path, Peer, Setup, Signer, What, WireFamily};
+use super::operations::{Allocate, Op, Path, Peer, Setup, Signer, Ticket, What, WireFamily};
 use super::reference::{Ask, Named, Out, Reference, Relayed, Rules, Says, Wants};
 use crate::world::{Answer, Client, REALM, World, addr, auth_settings, ip, settings};
 
@@ -28,7 +28,7 @@ pub const PATHS: [(&str, Transport); 6] = [
     ("192.0.2.7:4001", Transport::Udp),
 ];
 
-/// Numbers from here on name no token and no connection.
+/// Numbers from here on name no token, no ticket and no connection.
 const NONE: usize = 1_000;
 
 /// Runs a whole sequence, and then waits until everything must have ended.
@@ -59,6 +59,7 @@ struct Runner {
     slow: bool,
     can_bind: [bool; 2],
     tokens: Vec<[u8; 8]>,
+    tickets: Vec<Vec<u8>>,
     connections: Vec<ConnectionId>,
     late: bool,
 }
@@ -91,6 +92,7 @@ impl Runner {
         let settings = Settings {
             relay_addresses: relay_addresses.clone(),
             rfc5766_channels: setup.old,
+            mobility: setup.mobile,
             alternate_servers: if setup.elsewhere { vec![addr("203.0.113.5:3478")] } else { Vec::new() },
             limits,
             ..settings()
@@ -112,6 +114,7 @@ impl Runner {
             nonce_lifetime: auth_settings().nonce_lifetime.as_secs(),
             last_channel: if setup.old { 0x7FFF } else { 0x4FFF },
             elsewhere: setup.elsewhere,
+            mobility: setup.mobile,
         };
         let mut clients: Vec<Client> =
             PATHS.iter().map(|(from, transport)| client(from, *transport)).collect();
@@ -137,6 +140,7 @@ impl Runner {
             slow: false,
             can_bind: [true, true],
             tokens: Vec::new(),
+            tickets: Vec::new(),
             connections: Vec::new(),
             late: false,
         }
@@ -174,14 +178,17 @@ impl Runner {
                 if dont_fragment {
                     indication = indication.raw(T::DONT_FRAGMENT, &[]);
                 }
+                let heard = self.reference.heard(path);
                 let expected = self.reference.send(path, peer, len, dont_fragment);
-                self.data(path, &indication.finish(), expected);
+                self.data(path, &indication.finish(), expected, heard);
             }
             Op::Channel { path, number, len } => {
                 let mut bytes = ChannelData::header(ChannelNumber(number), len.into()).to_vec();
                 bytes.extend_from_slice(&[7; 8][..len.into()]);
+                // Below is no ChannelData at all.
+                let heard = if number >= 0x4000 { self.reference.heard(path) } else { Vec::new() };
                 let expected = self.reference.channel(path, number, len.into());
-                self.data(path, &bytes, expected);
+                self.data(path, &bytes, expected, heard);
             }
             Op::FromPeer { relay, peer, len } => {
                 let (from, len) = (self.source(peer), usize::from(len));
@@ -279,13 +286,13 @@ impl Runner {
         self.compare(expected);
     }
 
-    fn data(&mut self, path: Path, bytes: &[u8], expected: Relayed) {
+    fn data(&mut self, path: Path, bytes: &[u8], expected: Relayed, heard: Vec<Out>) {
         let verdict = self.world.server.handle_client(self.world.now, self.clients[path].flow, bytes);
         if let Verdict::Relay { payload, .. } = verdict {
             assert!(bytes[payload.start..payload.end].iter().all(|b| *b == 7), "the payload as it was sent");
         }
         assert_eq!(self.relayed(verdict), expected);
-        self.compare(Vec::new());
+        self.compare(heard);
     }
 
     fn resolve(&self, what: What) -> Wants {
@@ -296,7 +303,15 @@ impl Runner {
                 let token = |n: usize| self.tokens.len().checked_sub(1 + n).unwrap_or(NONE + n);
                 Wants::Allocate(Allocate { token: wish.token.map(token), ..wish })
             }
-            What::Refresh { lifetime, family } => Wants::Refresh { lifetime, family },
+            What::Refresh { lifetime, family, ticket } => {
+                let absolute = |ticket| match ticket {
+                    Ticket::Given(n) => {
+                        Ticket::Given(self.tickets.len().checked_sub(1 + n).unwrap_or(NONE + n))
+                    }
+                    other => other,
+                };
+                Wants::Refresh { lifetime, family, ticket: ticket.map(absolute) }
+            }
             What::CreatePermission { peers } => Wants::CreatePermission {
                 peers: peers.into_iter().flatten().map(|p| self.address(p)).collect(),
             },
@@ -360,9 +375,10 @@ impl Runner {
         match &ask.what {
             Wants::Binding => {}
             Wants::Allocate(wish) => b = self.encode_allocate(b, wish),
-            Wants::Refresh { lifetime, family: of } => {
+            Wants::Refresh { lifetime, family: of, ticket } => {
                 b = optional(b, T::LIFETIME, lifetime.map(u32::to_be_bytes));
                 b = family(b, T::REQUESTED_ADDRESS_FAMILY, *of);
+                b = ticket.iter().fold(b, |b, ticket| b.raw(T::MOBILITY_TICKET, &self.ticket(*ticket)));
             }
             Wants::CreatePermission { peers } => {
                 b = peers.iter().fold(b, |b, peer| named(b, *peer));
@@ -395,6 +411,16 @@ impl Runner {
         if ask.fingerprint { b.fingerprint().finish() } else { b.finish() }
     }
 
+    /// The bytes of a ticket. One that is forged has the form of a genuine one.
+    fn ticket(&self, ticket: Ticket) -> Vec<u8> {
+        let forged = || b"AAECAwQFBgcICQoLDA0O".to_vec();
+        match ticket {
+            Ticket::Given(n) => self.tickets.get(n).cloned().unwrap_or_else(forged),
+            Ticket::Forged => forged(),
+            Ticket::Malformed => b"ticket".to_vec(),
+        }
+    }
+
     fn encode_allocate(&self, b: Builder, wish: &Allocate) -> Builder {
         let token = |n: usize| self.tokens.get(n).copied().unwrap_or([n as u8; 8]);
         let b = optional(b, T::REQUESTED_TRANSPORT, wish.protocol.map(|p| [p, 0, 0, 0]));
@@ -403,7 +429,8 @@ impl Runner {
         let b = optional(b, T::RESERVATION_TOKEN, wish.token.map(token));
         let b = family(b, T::REQUESTED_ADDRESS_FAMILY, wish.requested);
         let b = family(b, T::ADDITIONAL_ADDRESS_FAMILY, wish.additional);
-        optional(b, T::DONT_FRAGMENT, wish.dont_fragment.then_some([]))
+        let b = optional(b, T::DONT_FRAGMENT, wish.dont_fragment.then_some([]));
+        wish.mobility.iter().fold(b, |b, empty| b.raw(T::MOBILITY_TICKET, if *empty { b"" } else { b"x" }))
     }
 
     // ── Out ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -485,6 +512,13 @@ impl Runner {
                         self.tokens.push(*token);
                     }
                 }
+                Ok(Attribute::MobilityTicket(ticket)) => {
+                    let known = self.tickets.iter().position(|t| t == ticket);
+                    says.ticket = Some(known.unwrap_or(self.tickets.len()));
+                    if known.is_none() {
+                        self.tickets.push(ticket.to_vec());
+                    }
+                }
                 Ok(Attribute::AddressErrorCode { family, code, .. }) => {
                     says.lacks = family.map(|f| (f, code))
                 }
@@ -525,6 +559,9 @@ impl Runner {
             Event::AllocationCreated { flow, user, relay, lifetime } => {
                 let (path, user) = (self.path(&flow), user.to_string());
                 Out::Created { path, user, relay: relay.0, lifetime: lifetime.as_secs() }
+            }
+            Event::AllocationMoved { from, to, user } => {
+                Out::Moved { from: self.path(&from), to: self.path(&to), user: user.to_string() }
             }
             Event::AllocationEnded { flow, user, relay, lived, traffic, reason } => Out::Ended {
                 path: self.path(&flow),
