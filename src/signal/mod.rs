@@ -404,6 +404,11 @@ impl Rooms {
         }
     }
 
+    /// Other bounds and habits; nobody has to leave for them. Rates of addresses and the secret of invites stay.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Is a stop announced?
     pub fn is_draining(&self) -> bool {
         self.draining

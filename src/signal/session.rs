@@ -42,7 +42,7 @@ pub(super) struct Session {
     pub(super) presence: Presence,
     /// The others think that it is away.
     pub(super) was_away: bool,
-    sent: Sent,
+    pub(super) sent: Sent,
 }
 
 #[derive(Debug)]
@@ -91,9 +91,9 @@ pub(super) struct Credential {
 
 /// The last events.
 #[derive(Debug, Default)]
-struct Sent {
+pub(super) struct Sent {
     /// The number of the last one.
-    seq: u64,
+    pub(super) seq: u64,
     events: VecDeque<Arc<str>>,
     bytes: usize,
 }

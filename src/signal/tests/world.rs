@@ -156,6 +156,11 @@ impl World {
         self.clients.get_mut(name)?.inbox.pop_front()
     }
 
+    /// The id that stories call so.
+    pub(super) fn real(&self, alias: &str) -> String {
+        self.ids.iter().find(|(_, known)| known == alias).map(|(id, _)| id.clone()).unwrap()
+    }
+
     pub(super) fn drop(&mut self, name: &str) {
         let connection = self.clients.get_mut(name).and_then(|c| c.connection.take());
         self.rooms.disconnected(self.now, connection.unwrap_or_else(|| panic!("{name} is not connected")));
@@ -179,7 +184,7 @@ impl World {
     pub(super) fn pass(&mut self, ms: u64) {
         let until = self.now.after(Duration::from_millis(ms));
         while let Some(at) = self.rooms.poll_timeout().filter(|at| *at <= until.instant) {
-            self.now.instant = self.now.instant.max(at);
+            self.now = self.now.after(at - self.now.instant);
             self.rooms.handle_timeout(self.now);
             assert!(self.rooms.poll_timeout().is_none_or(|next| next > at), "a timeout that does not end");
             self.settle();
