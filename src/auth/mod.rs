@@ -120,6 +120,9 @@ pub enum Cause {
     /// The token is right, and its sender has not got its key.
     #[error("not signed with the key of its access token")]
     NotTheTokensKey,
+    /// Its member has left the room that it was issued for.
+    #[error("revoked: who it was issued to has left the room")]
+    Revoked,
     /// A static user with another password.
     #[error("wrong password")]
     WrongPassword,

@@ -6,6 +6,7 @@
 //!  TCP ─► place? ─► TLS ─► first decrypted bytes ─┬─► HTTP ─┬─ /v1/ice ............ ice.rs ──► crate::ice
 //!         limits.rs                               │         ├─ /v1/ws ............. websocket.rs ─► hub.rs
 //!                                                 │         │                           one Mutex ─► crate::signal
+//!                                                 │         ├─ /v1/events /v1/send  events.rs ────┘
 //!                                                 │         ├─ / /r/ROOM /app.js .. pages.rs
 //!                                                 │         └─ /healthz /readyz
 //!                                                 └─► STUN ─► Services::turn: socket, TLS state, bytes read so far
@@ -14,6 +15,7 @@
 //! What enters: connections. What leaves: answers, and the connections that speak TURN. Every growable thing has a
 //! bound in [`Settings`]; errors of one connection never reach another, and no error of `accept` ends a listener.
 
+mod events;
 mod front;
 mod hub;
 mod ice;
@@ -27,6 +29,7 @@ mod reply;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod websocket;
 
 use std::fmt;
@@ -43,6 +46,7 @@ use crate::{ice as ice_core, signal};
 
 pub use front::{Figures, Handle, Server};
 pub use listen::StartError;
+pub use tokens::{BadKey, TokenKind, Tokens};
 
 /// Addresses and bounds.
 #[derive(Clone, Debug)]
@@ -77,8 +81,9 @@ impl Default for Settings {
             connections_per_address: 500,
             handshake_timeout: Duration::from_secs(10),
             credentials_per_minute: 60,
-            queue_messages: 256,
-            queue_bytes: 512 * 1024,
+            // More than what a session that is resumed gets at once.
+            queue_messages: 512,
+            queue_bytes: 1024 * 1024,
             linger: Duration::from_secs(5),
         }
     }
@@ -87,6 +92,10 @@ impl Default for Settings {
 /// Takes connections that turned out to speak TURN: the socket (nonblocking), its TLS state, and the plaintext that
 /// was read from it so far. The TLS state may still have bytes to write.
 pub type TurnSink = Arc<dyn Fn(TcpStream, Box<rustls::ServerConnection>, Vec<u8>) + Send + Sync>;
+
+/// Is told that the credentials of a user are good no more, and until when (seconds since the Unix epoch) they would
+/// have been.
+pub type RevokeSink = Arc<dyn Fn(&str, u64) + Send + Sync>;
 
 /// What answers are made of.
 #[derive(Clone)]
@@ -105,6 +114,10 @@ pub struct Services {
     pub seed: [u8; 32],
     /// Where TURN goes.
     pub turn: TurnSink,
+    /// The keys of tokens that the rooms take.
+    pub tokens: Arc<Tokens>,
+    /// Where it is told that a member has left, whose credentials end with that.
+    pub revoke: RevokeSink,
 }
 
 impl fmt::Debug for Services {
@@ -157,9 +170,11 @@ pub struct Counters {
     pub rate_limited: Counter,
     /// WebSockets opened.
     pub websockets: Counter,
-    /// WebSockets closed because they read too slowly.
+    /// Event streams opened.
+    pub event_streams: Counter,
+    /// WebSockets and event streams closed because they were read too slowly.
     pub slow_websockets: Counter,
-    /// WebSockets given up after a silence.
+    /// WebSockets and event streams given up after a silence.
     pub silent_websockets: Counter,
 }
 
@@ -172,6 +187,7 @@ struct Shared {
     places: Arc<limits::Places>,
     demo_rate: limits::Rate,
     hub: hub::Hub,
+    streams: events::Streams,
     users: Users,
     /// Becomes true at the stop.
     stopping: tokio::sync::watch::Receiver<bool>,
@@ -191,6 +207,7 @@ impl Shared {
             places: Arc::new(limits::Places::new(total, per_address, hasher("places"))),
             demo_rate: limits::Rate::new(settings.credentials_per_minute, hasher("demo")),
             hub: hub::Hub::new(services.rooms.clone(), derived(&services.seed, "rooms")),
+            streams: events::Streams::default(),
             users: Users { key: derived(&services.seed, "users"), count: AtomicU64::new(0) },
             settings,
             services,

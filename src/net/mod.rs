@@ -226,6 +226,11 @@ impl Relay {
         Handoff { mailboxes: self.mailboxes.clone(), next: Arc::new(AtomicUsize::new(0)) }
     }
 
+    /// For whoever takes credentials back.
+    pub fn revoker(&self) -> Revoker {
+        Revoker(self.mailboxes.clone())
+    }
+
     /// Counts of all shards at this moment. Asks each shard, and waits for its answer.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
@@ -276,5 +281,18 @@ impl Handoff {
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.mailboxes.len();
         let socket = mio::net::TcpStream::from_std(socket);
         self.mailboxes[next].send(Command::Adopt(socket, Some(tls), early));
+    }
+}
+
+/// Takes credentials back on all shards. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Revoker(Arc<Vec<Mailbox>>);
+
+impl Revoker {
+    /// Ends all allocations of a user, and lets it make no new ones until its last credential has expired (seconds
+    /// since the Unix epoch).
+    pub fn revoke(&self, user: &str, expires: u64) {
+        let user = Arc::<str>::from(user);
+        self.0.iter().for_each(|mailbox| mailbox.send(Command::Revoke(user.clone(), expires)));
     }
 }

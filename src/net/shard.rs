@@ -63,6 +63,8 @@ pub(super) enum Command {
     Adopt(mio::net::TcpStream, Option<Box<rustls::ServerConnection>>, Vec<u8>),
     /// Tell what you have done.
     Report(SyncSender<Counters>),
+    /// The credentials of this user are good no more; the last of them would be over at that second (Unix time).
+    Revoke(Arc<str>, u64),
     /// End.
     Stop,
 }
@@ -560,6 +562,7 @@ impl Shard {
                     counters.streams = self.streams.len() as u64;
                     let _ = to.try_send(counters);
                 }
+                Command::Revoke(user, expires) => self.server.revoke(now, &user, expires),
                 Command::Stop => return Stop(true),
             }
         }

@@ -36,6 +36,8 @@ enum StartError {
     Random(#[from] getrandom::Error),
     #[error("{0}")]
     System(#[from] io::Error),
+    #[error("{key}: {error}")]
+    Token { key: &'static str, error: http::BadKey },
     #[error("no address of this machine is fit to relay from; name one in relay.addresses")]
     NoRelayAddress,
 }
@@ -63,7 +65,9 @@ fn run(config: Config) -> Result<(), StartError> {
     let result = runtime.block_on(async {
         let handoff = relay.handoff();
         let turn: http::TurnSink = Arc::new(move |socket, tls, early| handoff.adopt(socket, tls, early));
-        let server = http::Server::bind(setup.http(), setup.services(clock, turn)?).await?;
+        let revoker = relay.revoker();
+        let revoke: http::RevokeSink = Arc::new(move |user, expires| revoker.revoke(user, expires));
+        let server = http::Server::bind(setup.http(), setup.services(clock, turn, revoke)?).await?;
         announce(&setup, &relay, &server);
         let mut stop = Stop::new()?;
         // Under systemd the service counts as started from here on; elsewhere nobody listens.

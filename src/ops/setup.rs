@@ -7,8 +7,8 @@ use log::info;
 
 use super::StartError;
 use crate::auth::{Authenticator, Secret};
-use crate::config::Config;
-use crate::http::{self, TurnSink};
+use crate::config::{Config, JwtKind};
+use crate::http::{self, RevokeSink, TokenKind, TurnSink};
 use crate::net::clock::Clock;
 use crate::net::{self, detect};
 use crate::turn::{self, RelayAddress};
@@ -102,7 +102,12 @@ impl Setup {
         }
     }
 
-    pub(super) fn services(&self, clock: Clock, turn: TurnSink) -> Result<http::Services, StartError> {
+    pub(super) fn services(
+        &self,
+        clock: Clock,
+        turn: TurnSink,
+        revoke: RevokeSink,
+    ) -> Result<http::Services, StartError> {
         let tls = match &self.config.tls {
             Some(files) => net::tls::from_files(&files.certificate, &files.key)?,
             None => net::tls::self_signed(self.names())?,
@@ -117,7 +122,30 @@ impl Setup {
             clock,
             seed,
             turn,
+            tokens: Arc::new(self.tokens()?),
+            revoke,
         })
+    }
+
+    /// The keys that the rooms take tokens of.
+    fn tokens(&self) -> Result<http::Tokens, StartError> {
+        let jwt = &self.config.jwt;
+        let mut tokens = http::Tokens::new(jwt.audience.clone(), jwt.issuer.clone());
+        for key in &jwt.keys {
+            let kind = match key.kind {
+                JwtKind::Hs256 => TokenKind::Hs256,
+                JwtKind::Rs256 => TokenKind::Rs256,
+                JwtKind::Es256 => TokenKind::Es256,
+                JwtKind::EdDsa => TokenKind::EdDsa,
+            };
+            let added = tokens.add(key.id.clone(), kind, &key.bytes);
+            added.map_err(|error| StartError::Token { key: "rooms.jwt.keys", error })?;
+        }
+        if let Some(jwks) = &jwt.jwks {
+            let error = |error| StartError::Token { key: "rooms.jwt.jwks-file", error };
+            tokens.add_jwks(jwks).map_err(error)?;
+        }
+        Ok(tokens)
     }
 
     /// The name to open the page with.

@@ -86,7 +86,9 @@ impl Rooms {
         match self.settings.join {
             Access::Any => {}
             Access::Token if claims.is_some() => {}
-            Access::Token => return Err(Refusal::forbidden("To join, a token is needed; it goes into hello")),
+            Access::Token => {
+                return Err(Refusal::forbidden("To join, a token is needed; it goes into hello"));
+            }
             Access::Never => return Err(Refusal::forbidden("The rooms of this server are closed")),
         }
         let (from, moderator) = (session.from, session.is_moderator_by_token());
@@ -124,7 +126,9 @@ impl Rooms {
             rate.map_err(|retry| too_many("wrong PINs", retry))?;
             if !room.opens(join.pin.as_deref()) {
                 let message = match (&room.pin, &join.pin) {
-                    (None, _) => format!("Room '{name}' has no PIN; join without 'pin', or make another room"),
+                    (None, _) => {
+                        format!("Room '{name}' has no PIN; join without 'pin', or make another room")
+                    }
                     (Some(_), None) => format!("Room '{name}' has a PIN"),
                     (Some(_), Some(_)) => format!("This is not the PIN of room '{name}'"),
                 };
@@ -136,7 +140,8 @@ impl Rooms {
             }
         }
         if room.members.len() >= room.capacity {
-            let message = format!("Room '{name}' has {} of {} participants", room.members.len(), room.capacity);
+            let message =
+                format!("Room '{name}' has {} of {} participants", room.members.len(), room.capacity);
             return Err(Refusal::new(ErrorCode::RoomFull, message));
         }
         Ok(())
@@ -201,7 +206,9 @@ impl Rooms {
 
     /// Takes a session out of its room, if it is in one, and tells the others.
     pub(super) fn leave(&mut self, now: Now, key: SessionKey, reason: Option<&str>) {
-        let Some(place) = self.sessions.get_mut(&key).and_then(|session| session.place.take()) else { return };
+        let Some(place) = self.sessions.get_mut(&key).and_then(|session| session.place.take()) else {
+            return;
+        };
         let Place { room: name, peer, ice, moderator, .. } = place;
         if let Some(credential) = ice {
             self.timers.remove(&(credential.refresh, Timer::Ice(key)));

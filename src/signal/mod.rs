@@ -292,7 +292,13 @@ impl Rooms {
     }
 
     /// A text frame came in.
-    pub fn received(&mut self, now: Now, connection: ConnectionId, text: &str, authority: &mut dyn Authority) {
+    pub fn received(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        text: &str,
+        authority: &mut dyn Authority,
+    ) {
         let Some(admission) = self.admit(now, connection, text.len()) else { return };
         if text.len() > self.settings.max_bytes {
             return self.refuse_size(now, connection);
@@ -398,7 +404,8 @@ impl Rooms {
     /// Announces a stop: who is here is told to connect again `after` from now, and nobody new can come.
     pub fn drain(&mut self, after: Duration) {
         self.draining = true;
-        let event = Frame::Draining { seq: 0, action: "reconnect", after_ms: after.as_millis() as u64 }.event();
+        let event =
+            Frame::Draining { seq: 0, action: "reconnect", after_ms: after.as_millis() as u64 }.event();
         for key in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.send_event(key, &event);
         }

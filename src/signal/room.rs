@@ -194,12 +194,8 @@ mod tests {
 
     #[test]
     fn history_keeps_the_last_ones() {
-        let past = |data: &str| Past {
-            from: "p".into(),
-            name: None,
-            data: raw(data),
-            at: Instant::from_millis(0),
-        };
+        let past =
+            |data: &str| Past { from: "p".into(), name: None, data: raw(data), at: Instant::from_millis(0) };
         let mut history = History { limit: 3, ..History::default() };
         for n in 10..20 {
             history.push(past(&n.to_string()), 100);

@@ -161,7 +161,8 @@ impl Rooms {
             return None;
         }
         let missed = session.sent.seq.checked_sub(resume.seq).and_then(|missed| usize::try_from(missed).ok());
-        let Some(missed) = missed.filter(|missed| session.place.is_some() && *missed <= session.sent.events.len())
+        let Some(missed) =
+            missed.filter(|missed| session.place.is_some() && *missed <= session.sent.events.len())
         else {
             self.counters.resumes_failed += 1;
             self.end(now, key, None);
@@ -206,7 +207,8 @@ impl Rooms {
         let Some(connection) = session.connection() else { return };
         let skip = session.sent.events.len().saturating_sub(missed);
         let events: Vec<_> = session.sent.events.iter().skip(skip).cloned().collect();
-        let due = session.place.as_ref().and_then(|place| place.ice).is_some_and(|c| c.refresh <= now.instant);
+        let due =
+            session.place.as_ref().and_then(|place| place.ice).is_some_and(|c| c.refresh <= now.instant);
         for text in events {
             self.send_text(connection, text);
         }
@@ -284,7 +286,12 @@ impl Rooms {
         }
     }
 
-    pub(super) fn remember_id(&mut self, connection: ConnectionId, id: Option<u64>, result: &Result<(), Refusal>) {
+    pub(super) fn remember_id(
+        &mut self,
+        connection: ConnectionId,
+        id: Option<u64>,
+        result: &Result<(), Refusal>,
+    ) {
         let took = !matches!(result, Err(refusal) if refusal.code == ErrorCode::RateLimited);
         if let (Some(id), true, Some((_, session))) = (id, took, self.session_of(connection)) {
             session.last_id = session.last_id.max(Some(id));

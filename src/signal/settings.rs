@@ -72,6 +72,8 @@ pub struct Settings {
     pub join: Access,
     /// Who gets `iceServers` with credentials.
     pub ice: Access,
+    /// May programs come in that send no `Origin`, as browsers do? For the driver.
+    pub native_clients: bool,
     /// What invites are signed with. `None`: something that is made from the seed.
     pub invite_secret: Option<Secret>,
 }
@@ -111,6 +113,7 @@ impl Default for Settings {
             create: Access::Any,
             join: Access::Any,
             ice: Access::Any,
+            native_clients: true,
             invite_secret: None,
         }
     }

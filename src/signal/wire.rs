@@ -33,7 +33,7 @@ const MAX_BAN: u64 = 86_400;
 /// Seconds of an invite: from a minute to 30 days.
 const INVITE_SECONDS: std::ops::RangeInclusive<u64> = 60..=30 * 86_400;
 
-const REQUESTS: &str = 
+const REQUESTS: &str =
     "hello, join, ready, signal, message, set, ice, report, lock, kick, invite, leave, bye";
 
 /// What a client asks for, checked.

@@ -36,6 +36,7 @@ mod policy;
 mod refresh;
 mod rejection;
 mod request;
+mod revoked;
 mod server;
 mod settings;
 mod shared;

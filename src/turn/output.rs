@@ -195,6 +195,8 @@ pub enum EndReason {
     Expired,
     /// The client's TCP or TLS connection has ended.
     ClientGone,
+    /// Its credentials were taken back.
+    Revoked,
 }
 
 impl EndReason {
@@ -204,6 +206,7 @@ impl EndReason {
             Self::Deleted => "deleted by the client",
             Self::Expired => "expired",
             Self::ClientGone => "client connection closed",
+            Self::Revoked => "credentials revoked",
         }
     }
 }

@@ -15,10 +15,11 @@ use super::mobility::MobilityTicket;
 use super::policy::PeerPolicy;
 use super::rejection::Rejection;
 use super::request::Request;
+use super::revoked::Revoked;
 use super::{
     ConnectionId, Counters, EndReason, Event, FiveTuple, Output, RelayId, Settings, Shared, Verdict,
 };
-use crate::auth::{Authenticator, Denied, Identity};
+use crate::auth::{Authenticator, Cause, Denied, Identity};
 use crate::stun::{
     AttributeType, Builder, Class, Family, Message, Method, ParseError, TransactionId, hmac_sha256,
 };
@@ -40,6 +41,7 @@ pub struct Server {
     pub(super) addresses: AddressMap,
     pub(super) random: Random,
     limiter: Limiter,
+    pub(super) revoked: Revoked,
     pub(super) shard: u8,
 
     pub(super) allocations: Slab<Allocation>,
@@ -66,6 +68,7 @@ impl Server {
         let mut random = Random::new(seed);
         Self {
             limiter: Limiter::new(settings.limits.unauthenticated_answers, random.hasher()),
+            revoked: Revoked::new(random.hasher()),
             policy: PeerPolicy::new(&settings),
             addresses: AddressMap::new(&settings),
             by_flow: HashMap::with_hasher(random.hasher()),
@@ -149,6 +152,10 @@ impl Server {
             None => self.auth.authenticate(&request.message, client, now),
         };
         let identity = match identity {
+            Ok(identity) if self.revoked.contains(&identity.user, now) => {
+                let (username, cause) = (identity.username.to_string(), Cause::Revoked);
+                return self.reject(now, request, Denied::Unauthorized { username, cause }.into());
+            }
             Ok(identity) => identity,
             Err(denied) => return self.reject(now, request, denied.into()),
         };

@@ -214,7 +214,8 @@ impl World {
                     self.rooms.refresh_ice(self.now, connection, &mut self.ice);
                 }
                 Output::Revoke { peer, expires } => {
-                    let peer = self.ids.iter().fold(peer.to_string(), |peer, (id, alias)| peer.replace(id, alias));
+                    let peer =
+                        self.ids.iter().fold(peer.to_string(), |peer, (id, alias)| peer.replace(id, alias));
                     self.revoked.push((peer, expires));
                 }
                 Output::Event(event) => self.events.push(event),
