@@ -5,6 +5,7 @@ mod model;
 mod noise;
 mod resume;
 mod roles;
+mod schema;
 mod specification;
 mod stories;
 mod world;

@@ -23,6 +23,7 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::schema::is_valid;
 use crate::signal::{Authority, BadToken, Claims, ConnectionId, Event, Output, Rooms, Settings};
 use crate::time::{Instant, Now};
 
@@ -141,13 +142,20 @@ impl World {
         let text = self.ids.iter().fold(text.to_owned(), |text, (id, alias)| {
             text.replace(&format!("\"{alias}\""), &format!("\"{id}\""))
         });
-        if let Ok(Value::Object(message)) = serde_json::from_str(&text)
+        let message = serde_json::from_str::<Value>(&text);
+        let before = self.rooms.counters();
+        if let Ok(Value::Object(message)) = &message
             && message.get("type").is_some_and(|kind| kind == "hello")
         {
             let seq = message.get("resume").and_then(|resume| resume.get("seq")).and_then(Value::as_u64);
             self.clients.get_mut(name).unwrap().resumes = Some(seq.unwrap_or(0));
         }
         self.rooms.received(self.now, connection, &text, &mut self.ice);
+        // What the server takes, the schema knows. (It can't say all that the server refuses.)
+        let after = self.rooms.counters();
+        if after.received > before.received && after.errors == before.errors {
+            assert!(is_valid("request", message.as_ref().unwrap()), "not in the schema: {text}");
+        }
         self.settle();
     }
 
@@ -225,6 +233,8 @@ impl World {
 
     fn deliver(&mut self, to: ConnectionId, text: &str) {
         let frame: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e} in frame: {text}"));
+        let kind = if frame.get("seq").is_some() { "event" } else { "answer" };
+        assert!(is_valid(kind, &frame), "not in the schema: {text}");
         let (name, client) = self.client(to);
         if frame["type"] == "welcome" && frame["resumed"] == true {
             client.seq = client.resumes.unwrap();
