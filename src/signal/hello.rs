@@ -6,6 +6,7 @@ use super::access::{BadToken, Claims, INVITE, read_invite};
 use super::error::{ErrorCode, Refusal, close};
 use super::frame::{Frame, PeerEvent};
 use super::session::SessionKey;
+use super::text::excerpt;
 use super::wire::Hello;
 use super::{Authority, ConnectionId, Event, Output, Rooms};
 use crate::time::Now;
@@ -100,5 +101,5 @@ pub(super) fn refuse_token(bad: &BadToken) -> Refusal {
         BadToken::Expired(_) => (ErrorCode::TokenExpired, "the token is over"),
         BadToken::Invalid(_) => (ErrorCode::Unauthorized, "the token is not valid"),
     };
-    Refusal::new(code, bad.to_string()).fatal(close::AUTH, reason)
+    Refusal::new(code, excerpt(&bad.to_string())).fatal(close::AUTH, reason)
 }

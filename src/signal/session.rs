@@ -161,33 +161,20 @@ impl Rooms {
             return None;
         }
         let missed = session.sent.seq.checked_sub(resume.seq).and_then(|missed| usize::try_from(missed).ok());
-        let Some(missed) =
-            missed.filter(|missed| session.place.is_some() && *missed <= session.sent.events.len())
-        else {
+        let all_there = |missed: &usize| *missed <= session.sent.events.len();
+        let missed = missed.filter(|missed| session.place.is_some() && all_there(missed));
+        let old = session.connection();
+        let mut buckets = old.and_then(|old| self.replace(old));
+        let Some(missed) = missed else {
             self.counters.resumes_failed += 1;
             self.end(now, key, None);
             return None;
         };
-        let buckets = match session.presence {
-            Presence::Here(old) => {
-                let buckets = self.links.get(&old).map(|link| link.buckets);
-                let message = "A newer connection has this session".into();
-                self.tell_error(old, None, ErrorCode::SessionReplaced, message, None, true);
-                self.outputs.push_back(Output::Close {
-                    connection: old,
-                    code: close::REPLACED,
-                    reason: "a newer connection has this session",
-                });
-                self.unlink(old);
-                self.counters.replaced += 1;
-                buckets
-            }
-            Presence::Away { until, buckets } => {
-                self.timers.remove(&(until, Timer::Away(key)));
-                self.one_less_away(key);
-                Some(buckets)
-            }
-        };
+        if let Some(Presence::Away { until, buckets: kept }) = self.sessions.get(&key).map(|s| &s.presence) {
+            buckets = Some(*kept);
+            self.timers.remove(&(*until, Timer::Away(key)));
+            self.one_less_away(key);
+        }
         let link = self.links.get_mut(&connection)?;
         if let Phase::Waiting(deadline) = std::mem::replace(&mut link.phase, Phase::Greeted(key)) {
             self.timers.remove(&(deadline, Timer::Hello(connection)));
@@ -199,6 +186,15 @@ impl Rooms {
         session.presence = Presence::Here(connection);
         self.counters.resumes += 1;
         Some((key, missed))
+    }
+
+    /// Closes the connection that a session had until now; the rates it had reached.
+    fn replace(&mut self, old: ConnectionId) -> Option<Buckets> {
+        let message = "A newer connection has this session";
+        self.tell_error(old, None, ErrorCode::SessionReplaced, message.into(), None, true);
+        self.outputs.push_back(Output::Close { connection: old, code: close::REPLACED, reason: message });
+        self.counters.replaced += 1;
+        self.unlink(old).map(|(_, buckets)| buckets)
     }
 
     /// Sends the last events once more, and a credential that fell due meanwhile.

@@ -167,6 +167,50 @@ async fn who_does_not_read_is_closed_with_4004_and_holds_up_nobody() {
     assert_eq!(bob.json().await["data"], "bye");
 }
 
+/// Each message is read by all others before the next one is sent, so whoever waited for the stuck one would show.
+#[tokio::test]
+async fn one_stuck_client_in_a_room_of_fifty_delays_nobody() {
+    let rooms = signal::Settings {
+        capacity: 50,
+        messages_per_second: 100_000,
+        burst: 100_000,
+        bytes_per_second: 1 << 30,
+        burst_bytes: 1 << 30,
+        ..signal::Settings::default()
+    };
+    let world = World::with(Settings { queue_messages: 64, ..settings() }, ice_settings(), rooms).await;
+    let mut stuck = open_on(TcpStream::connect(world.plain).await.unwrap(), &[]).await.unwrap();
+    stuck.join("demo").await;
+    let mut others = Vec::new();
+    for _ in 0..49 {
+        let mut client = open_on(TcpStream::connect(world.plain).await.unwrap(), &[]).await.unwrap();
+        client.join("demo").await;
+        for before in &mut others {
+            let before: &mut Client = before;
+            assert_eq!(before.json().await["event"], "join");
+        }
+        others.push(client);
+    }
+    let (speaker, listeners) = others.split_first_mut().unwrap();
+    let message = format!(r#"{{"type":"message","data":"{}"}}"#, "x".repeat(60_000));
+    let mut rounds = 0;
+    while world.handle.counters().slow_websockets.get() == 0 {
+        speaker.send(&message).await;
+        for listener in &mut *listeners {
+            let mut heard = listener.next().await;
+            // When the stuck one is closed, all learn it.
+            if heard.to_text().unwrap().contains(r#""event":"away""#) {
+                heard = listener.next().await;
+            }
+            assert!(heard.to_text().unwrap().starts_with(r#"{"type":"message""#));
+        }
+        rounds += 1;
+        assert!(rounds < 2000, "more than any kernel buffers");
+    }
+    assert_eq!(stuck.closed().await, 4004);
+    assert_eq!(world.handle.figures().away, 1);
+}
+
 /// Forty messages at once are more than the queue takes in bytes, but the receiver reads.
 #[tokio::test]
 async fn a_burst_is_not_mistaken_for_a_slow_reader() {

@@ -130,6 +130,23 @@ fn the_newest_connection_wins() {
     world.end();
 }
 
+#[test]
+fn the_newest_connection_wins_even_if_it_begins_anew() {
+    let mut world = two(Settings::default());
+    world.open_beside("alice", "newer");
+    world.send("newer", r#"{"type":"hello","resume":{"session":"s_alice","secret":"r_alice","seq":9}}"#);
+    world.play(
+        r#"
+        alice <- {"type":"error","code":"session_replaced","message":"*","retry_ms":null,"fatal":true}
+        alice is closed with 4005
+        bob <- {"type":"peer","seq":2,"event":"leave","peer":"p_alice"}
+        bob <- {"type":"room","seq":3,"locked":false,"moderators":["p_bob"],"by":null}
+        "#,
+    );
+    world.play(&format!("newer <- {}", welcome("newer", false, "null")));
+    world.end();
+}
+
 /// Nobody saw it `away`, so nobody hears `back`: the test of the newest connection reads all.
 #[test]
 fn who_missed_too_much_begins_anew_and_its_old_place_is_free() {
