@@ -81,7 +81,7 @@ const RULES: &[Rule] = &[
 ];
 
 /// The one module of batched system calls.
-const MAY_BE_UNSAFE: &str = "net::udp";
+const MAY_BE_UNSAFE: &str = "net::udp::linux";
 /// The one module that reads the clocks. (tokio's timers count on tokio's own, which only `http` and above can name.)
 const MAY_READ_CLOCKS: &str = "net::clock";
 const MAX_LINES: usize = 800;
@@ -549,8 +549,8 @@ const BAD: &[(&str, &str, &str)] = &[
     ("ops", "use std::time::SystemTime; fn f() { SystemTime::now() }", "only net::clock may read a clock"),
     ("http", "use std::time::Instant as I; const F: fn() -> I = I::now;", "only net::clock may read a clock"),
     ("net::shard", "fn f(t: T) { t.elapsed() }", "only net::clock may read a clock: .elapsed()"),
-    ("net::shard", "fn f() { unsafe { g() } }", "only net::udp may be unsafe"),
-    ("http::listen", "unsafe impl Send for S {}", "only net::udp may be unsafe"),
+    ("net::shard", "fn f() { unsafe { g() } }", "only net::udp::linux may be unsafe"),
+    ("http::listen", "unsafe impl Send for S {}", "only net::udp::linux may be unsafe"),
     ("elsewhere", "", "module elsewhere is in no rule"),
 ];
 
@@ -574,7 +574,7 @@ const GOOD: &[(&str, &str)] = &[
         "net::clock",
         "use std::time::{Instant as I, SystemTime}; fn f() { I::now().elapsed(); SystemTime::now() }",
     ),
-    ("net::udp", "fn f() { unsafe { libc::recvmmsg() } }"),
+    ("net::udp::linux", "fn f() { unsafe { libc::recvmmsg() } }"),
     ("main", "fn main() -> std::process::ExitCode { ternd::cli::main() }"),
 ];
 

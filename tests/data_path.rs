@@ -99,6 +99,17 @@ impl Line {
         answer
     }
 
+    /// A second channel, on the nonce of a challenge of its own.
+    fn bind(&mut self, number: u16, peer: SocketAddr) {
+        self.send(&Builder::new(Class::Request, Method::REFRESH, TransactionId([3; 12])).finish());
+        let challenge = self.receive();
+        let nonce = Message::parse(&challenge).unwrap().find(T::NONCE).unwrap().value;
+        let [a, b] = number.to_be_bytes();
+        self.ask(4, Method::CHANNEL_BIND, nonce, |r| {
+            r.raw(T::CHANNEL_NUMBER, &[a, b, 0, 0]).xor_address(T::XOR_PEER_ADDRESS, peer)
+        });
+    }
+
     /// An allocation with a channel to `peer`; its relayed address.
     fn allocate(&mut self, peer: SocketAddr) -> SocketAddr {
         let udp = |b: Builder| b.raw(T::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
@@ -171,6 +182,35 @@ fn relayed_data_allocates_nothing() {
         let calls = CALLS.load(Ordering::Relaxed) - before;
         assert_eq!(calls, 0, "{name}: calls of the allocator for 8,000 packets");
     }
+
+    // Two clients of one server, from allocation to allocation.
+    let mut lines = [0, 1].map(|_| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(udp).unwrap();
+        socket.set_read_timeout(patience).unwrap();
+        Line::Udp(socket)
+    });
+    let nobody = peer.local_addr().unwrap();
+    let relayed = lines.each_mut().map(|line| line.allocate(nobody));
+    for (n, line) in lines.iter_mut().enumerate() {
+        line.bind(0x4001, relayed[1 - n]);
+    }
+    let mut bursts = |count: usize| {
+        for n in 0..count {
+            let len = if n % 3 == 0 { 160 } else { 1_200 };
+            let message =
+                [&ChannelData::header(ChannelNumber(0x4001), len)[..], &vec![n as u8; len]].concat();
+            for there in [0, 1] {
+                (0..20).for_each(|_| lines[there].send(&message));
+                (0..20).for_each(|_| assert_eq!(lines[1 - there].receive(), message));
+            }
+        }
+    };
+    bursts(50);
+    let before = CALLS.load(Ordering::Relaxed);
+    bursts(200);
+    let calls = CALLS.load(Ordering::Relaxed) - before;
+    assert_eq!(calls, 0, "relay to self: calls of the allocator for 8,000 packets");
 
     // The count is not blind: a new stream and its answer need memory.
     let before = CALLS.load(Ordering::Relaxed);

@@ -1,79 +1,108 @@
-//! The race: `ternd` and Debian's `coturn` relay the same packets in turn, on one core each time.
+//! The race: `ternd`, Debian's `coturn` and a bare forwarder relay the same packets in turn, on one core each time.
 //!
 //! ```text
-//!   core 1 (this process)            core 0 (the server under test)
-//!   1,000 client sockets ═ ChannelData ═►  relay  ═══► one peer socket     "up"
-//!                        ◄═ ChannelData ═         ◄═══                     "down"
+//!   core 1 (this process)                     core 0 (the server under test)
+//!   1,000 clients ═ ChannelData ═► ══ veth ══►  relay  ═══► ══ veth ══► one peer     "up"
+//!                 ◄═ ChannelData ═            ◄═══                                   "down"
 //! ```
 //!
-//! Counted is what arrives, and what the server's threads spent on the CPU meanwhile (schedstat, nanoseconds).
-//! Only ratios within one run mean anything. `cargo bench --bench race` prints the table of docs/performance.md;
-//! `-- --help` shows what can be chosen.
+//! Counted is what arrives whole where it should, and what the server's threads, and the kernel's that receive for
+//! it, spent on the CPU meanwhile (schedstat, nanoseconds). Only ratios within one run mean anything. What the rows
+//! are and how to read them: docs/performance.md. The way through this code: `rows.rs` says what is measured,
+//! `traffic.rs` makes the packets, `lab.rs` and `sys.rs` carry them, `report.rs` shows the figures.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::disallowed_methods)] // a benchmark has no outside, and may panic
 
-mod client;
+#[path = "../../tests/support/counting.rs"]
+#[allow(dead_code)] // shared with tests, which use more of it
+mod counting;
+mod fleet;
+mod floor;
+mod lab;
+mod report;
+mod rows;
 mod server;
+mod streams;
 mod sys;
 mod traffic;
+#[path = "../core/world.rs"]
+#[allow(dead_code)] // shared with the bench `core`, which uses more of it
+mod world;
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::{Instant, SystemTime};
 
-use server::{Kind, Server};
-use traffic::{Load, Measured};
+use report::Line;
+use rows::{FULL, Profile, QUICK, Race, Row, SMOKE};
+use server::Kind;
+use ternd::time::DateTime;
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 const HELP: &str = "\
 cargo bench --bench race -- [OPTIONS]
 
-  --servers A,B      of: coturn, ternd (default: both)
-  --loads A,B        of: up-single, down-single, up-burst, down-burst (default: all)
-  --clients N        allocations (default 1000)
-  --rates A,B        packets per second offered; 'max' looks for the highest without loss
-                     (default: 20000,max)
-  --seconds S        of each measurement (default 3)
-  --rounds N         measurements of each server, in turn (default 3)
-  --ternd PATH       the binary (default: the one cargo built for this bench)
+  --profile NAME     quick (5 minutes), full (half an hour), smoke (does it work?)   (default: quick)
+  --rows A,B         only rows whose names begin so, from all there are; --list shows them
+  --list             the rows, and which of them are in the quick profile
+  --servers A,B      of: coturn, ternd, floor (default: all)
+  --rate N           packets per second, in rows that otherwise look for the highest rate
+  --rounds N         measurements of each server, in turn (default: 2, full 3)
+  --seconds S        of a measurement at a given rate (default: 0.5, full 2)
+  --ternd PATH       the binary (default: the one that cargo built for this bench)
+  --json FILE        all figures of all rounds; '-' is standard output
+  --write FILE       puts the table between the marks of this document: docs/performance.md
 
-Needs two cores, the Debian package coturn, and permission to raise socket buffers (root).
+With RACE_LOG=1 the servers say what they have to say.
+Needs two cores that have nothing else to do, root, and the Debian packages coturn, ethtool, iproute2, util-linux.
 ";
 
 struct Options {
+    profile: Profile,
+    rows: Vec<Row>,
     servers: Vec<Kind>,
-    loads: Vec<Load>,
-    clients: usize,
-    rates: Vec<Option<u64>>,
-    seconds: f64,
-    rounds: usize,
+    rate: Option<f64>,
     ternd: String,
+    json: Option<String>,
+    write: Option<String>,
 }
 
 fn options() -> Options {
     let mut o = Options {
-        servers: vec![Kind::Coturn, Kind::Ternd],
-        loads: Load::ALL.to_vec(),
-        clients: 1_000,
-        rates: vec![Some(20_000), None],
-        seconds: 3.0,
-        rounds: 3,
+        profile: QUICK,
+        rows: Vec::new(),
+        servers: vec![Kind::Coturn, Kind::Ternd, Kind::Floor],
+        rate: None,
         ternd: env!("CARGO_BIN_EXE_ternd").into(),
+        json: None,
+        write: None,
     };
+    let (mut chosen, mut rounds, mut seconds) = (None, None, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_else(|| usage(&format!("{arg} needs a value")));
         match arg.as_str() {
-            "--servers" => {
-                o.servers = value().split(',').map(|s| Kind::parse(s).unwrap_or_else(|| usage(s))).collect()
+            "--profile" => {
+                let name = value();
+                let profile = [QUICK, FULL, SMOKE].into_iter().find(|p| p.name == name);
+                o.profile = profile.unwrap_or_else(|| usage(&name));
             }
-            "--loads" => {
-                o.loads = value().split(',').map(|s| Load::parse(s).unwrap_or_else(|| usage(s))).collect()
+            "--rows" => chosen = Some(value()),
+            "--list" => {
+                rows::all()
+                    .iter()
+                    .for_each(|row| println!("{}{}", row.name, if row.quick { "  quick" } else { "" }));
+                std::process::exit(0);
             }
-            "--clients" => o.clients = number(&value()),
-            "--rates" => {
-                o.rates = value().split(',').map(|s| (s != "max").then(|| number(s) as u64)).collect()
-            }
-            "--seconds" => o.seconds = number(&value()) as f64,
-            "--rounds" => o.rounds = number(&value()),
+            "--servers" => o.servers = value().split(',').map(kind).collect(),
+            "--rate" => o.rate = Some(number(&value())),
+            "--rounds" => rounds = Some(number(&value())),
+            "--seconds" => seconds = Some(number(&value())),
             "--ternd" => o.ternd = value(),
+            "--json" => o.json = Some(value()),
+            "--write" => o.write = Some(value()),
             "--bench" => {} // cargo's own
             "--help" | "-h" => {
                 print!("{HELP}");
@@ -82,10 +111,33 @@ fn options() -> Options {
             other => usage(other),
         }
     }
+    o.profile.rounds = rounds.map_or(o.profile.rounds, |n: f64| (n as usize).max(1));
+    o.profile.time = seconds.map_or(o.profile.time, std::time::Duration::from_secs_f64);
+    o.rows = rows::all();
+    match &chosen {
+        Some(names) => {
+            // The whole name of a row means that one only: "up-single-1000" not "up-single-10000", too.
+            let is_whole = |name: &str| rows::all().iter().any(|row| row.name == name);
+            let means =
+                |row: &Row, name| if is_whole(name) { row.name == name } else { row.name.starts_with(name) };
+            o.rows.retain(|row| names.split(',').any(|name| means(row, name)));
+        }
+        None => o.rows.retain(|row| row.quick || o.profile.name == FULL.name),
+    }
+    if o.rows.is_empty() {
+        usage("--rows: no row begins so");
+    }
     o
 }
 
-fn number(text: &str) -> usize {
+fn kind(text: &str) -> Kind {
+    [Kind::Coturn, Kind::Ternd, Kind::Floor]
+        .into_iter()
+        .find(|k| k.name() == text)
+        .unwrap_or_else(|| usage(text))
+}
+
+fn number(text: &str) -> f64 {
     text.parse().unwrap_or_else(|_| usage(text))
 }
 
@@ -95,55 +147,59 @@ fn usage(what: &str) -> ! {
 }
 
 fn main() {
+    // What the race starts itself, in the servers' network.
+    if let [_, flag, listen, peer] = &std::env::args().collect::<Vec<_>>()[..]
+        && flag == "--floor"
+    {
+        sys::raise_file_limit();
+        floor::run(listen.parse().unwrap(), peer.parse().unwrap());
+    }
     let o = options();
-    sys::pin_to(1);
+    let start = Instant::now();
+    let about = about(o.profile);
     sys::raise_file_limit();
-    println!("| load | offered/s | server | delivered/s | lost | CPU ns/packet | against coturn |");
-    println!("|---|---|---|---|---|---|---|");
-    for &load in &o.loads {
-        for &rate in &o.rates {
-            row(&o, load, rate);
-        }
+    sys::pin_to(lab::LOAD_CORE);
+    let mut race = Race::new(o.profile, o.servers, o.rate, o.ternd);
+
+    let mut lines: Vec<Line> = Vec::new();
+    println!("{}", report::head());
+    for row in &o.rows {
+        let measured = race.measure(row);
+        print!("{}", report::text(&measured));
+        lines.extend(measured);
+    }
+    print!("\n{}", report::verdict(&lines));
+    println!("{} s; profile {}", start.elapsed().as_secs(), o.profile.name);
+
+    match o.json.as_deref() {
+        Some("-") => println!("{:#}", report::json(&about, &lines)),
+        Some(file) => std::fs::write(file, format!("{:#}\n", report::json(&about, &lines))).unwrap(),
+        None => {}
+    }
+    if let Some(file) = o.write {
+        let document =
+            std::fs::read_to_string(&file).unwrap_or_else(|e| usage(&format!("--write {file}: {e}")));
+        let table = report::markdown(&about, &lines);
+        let document = report::put(&document, &table);
+        std::fs::write(&file, document.unwrap_or_else(|| usage("--write: the marks are missing"))).unwrap();
     }
 }
 
-/// Measures each server in turn, several times, and prints the medians.
-fn row(o: &Options, load: Load, rate: Option<u64>) {
-    let mut results: Vec<Vec<Measured>> = vec![Vec::new(); o.servers.len()];
-    for _ in 0..o.rounds {
-        for (kind, results) in o.servers.iter().zip(&mut results) {
-            let server = Server::start(*kind, &o.ternd);
-            let mut traffic = traffic::Traffic::new(&server, o.clients);
-            traffic.run(load, 5_000, Duration::from_millis(300)); // warm
-            let measured = match rate {
-                Some(rate) => traffic.run(load, rate, Duration::from_secs_f64(o.seconds)),
-                None => traffic.highest_without_loss(load, Duration::from_secs_f64(o.seconds)),
-            };
-            results.push(measured);
-        }
-    }
-    let median = |measured: &[Measured], figure: fn(&Measured) -> f64| {
-        let mut all: Vec<f64> = measured.iter().map(figure).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
+/// Where and when this was measured.
+fn about(profile: Profile) -> BTreeMap<&'static str, String> {
+    let said = |command: &str, args: &[&str]| {
+        let output = Command::new(command).args(args).output();
+        output.map_or_else(|_| "?".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
     };
-    let coturn = o.servers.iter().position(|k| *k == Kind::Coturn);
-    for (kind, measured) in o.servers.iter().zip(&results) {
-        let (delivered, cpu) = (median(measured, Measured::delivered), median(measured, Measured::cpu));
-        let against = coturn.map_or_else(String::new, |c| {
-            let (base_delivered, base_cpu) =
-                (median(&results[c], Measured::delivered), median(&results[c], Measured::cpu));
-            format!("{:.2} × packets, {:.2} × CPU", delivered / base_delivered, cpu / base_cpu)
-        });
-        println!(
-            "| {} | {} | {} | {:.0} | {:.2} % | {:.0} | {} |",
-            load.name(),
-            rate.map_or("max".into(), |r| r.to_string()),
-            kind.name(),
-            delivered,
-            median(measured, Measured::lost) * 100.0,
-            cpu,
-            against
-        );
-    }
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("?").to_owned();
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    BTreeMap::from([
+        ("CPU", cpu),
+        ("Kernel", said("uname", &["-r"])),
+        ("coturn", said("dpkg-query", &["-W", "-f", "${Version}", "coturn"])),
+        ("Measured", format!("{} UTC", DateTime(unix).to_string().replace('T', " "))),
+        ("Profile", format!("{}, {} rounds", profile.name, profile.rounds)),
+        ("ternd", env!("CARGO_PKG_VERSION").into()),
+    ])
 }

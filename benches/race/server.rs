@@ -1,131 +1,139 @@
-//! A server under test: one process on core 0.
+//! A server under test: one process in the servers' namespace, on the servers' core.
 
-use std::io::Write;
-use std::net::{SocketAddr, UdpSocket};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use ternd::stun::{Builder, Class, Method, TransactionId};
+use crate::lab::{self, LOAD_CORE, Lab, SERVER_CORE};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Coturn,
     Ternd,
+    /// ternd with two shards, on both cores.
+    TwoShards,
+    Floor,
 }
 
 impl Kind {
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Coturn, Self::Ternd].into_iter().find(|k| k.name() == text)
-    }
-
     pub fn name(self) -> &'static str {
         match self {
             Self::Coturn => "coturn",
             Self::Ternd => "ternd",
+            Self::TwoShards => "2 shards",
+            Self::Floor => "floor",
         }
+    }
+
+    fn ip(self) -> Ipv4Addr {
+        let last = match self {
+            Self::Coturn => 10,
+            Self::Ternd => 20,
+            Self::Floor => 30,
+            Self::TwoShards => 40,
+        };
+        Ipv4Addr::new(10, 9, 0, last)
     }
 }
 
-pub const USER: &str = "bench";
-pub const PASSWORD: &str = "bench";
+pub const USER: &str = "race";
+pub const PASSWORD: &str = "race";
+/// The name in the certificate.
+pub const NAME: &str = "race.test";
+const PORT: u16 = 3478;
+const TLS_PORT: u16 = 5349;
+
+/// Where things are that the servers need.
+pub struct Files {
+    pub ternd: String,
+    directory: tempfile::TempDir,
+    /// What TLS clients trust.
+    pub certificate: rustls::pki_types::CertificateDer<'static>,
+}
+
+impl Files {
+    pub fn new(ternd: String) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+        std::fs::write(directory.path().join("cert.pem"), cert.pem()).unwrap();
+        std::fs::write(directory.path().join("key.pem"), signing_key.serialize_pem()).unwrap();
+        Self { ternd, directory, certificate: cert.der().clone() }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+}
 
 pub struct Server {
+    pub kind: Kind,
     child: Child,
-    pub addr: SocketAddr,
-    _config: Option<tempfile::NamedTempFile>,
+    pub udp: SocketAddrV4,
+    pub tls: SocketAddrV4,
 }
 
 impl Server {
-    pub fn start(kind: Kind, ternd: &str) -> Self {
-        // A free port: bound once and given back.
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new("taskset");
-        command.args(["-c", "0"]);
-        let mut file = None;
-        match kind {
-            Kind::Coturn => {
-                command.args([
-                    "turnserver",
-                    "-n",
-                    "--no-cli",
-                    "--log-file",
-                    "stdout",
-                    "--simple-log",
-                    "--pidfile",
-                    "",
-                    "--realm",
-                    "bench",
-                    "--lt-cred-mech",
-                    "--user",
-                    "bench:bench",
-                    "--listening-ip",
-                    "127.0.0.1",
-                    "--relay-ip",
-                    "127.0.0.1",
-                    "--allow-loopback-peers",
-                    "--no-tls",
-                    "--no-dtls",
-                    "--no-tcp",
-                    "--relay-threads",
-                    "1",
-                    "--min-port",
-                    "20000",
-                    "--max-port",
-                    "60000",
-                    "--listening-port",
-                ]);
-                command.arg(port.to_string());
+    /// Starts it; it may take a moment until it answers.
+    pub fn start(kind: Kind, lab: &Lab, files: &Files) -> Self {
+        let (udp, tls) = (SocketAddrV4::new(kind.ip(), PORT), SocketAddrV4::new(kind.ip(), TLS_PORT));
+        let cores = match kind {
+            Kind::TwoShards => format!("{SERVER_CORE},{LOAD_CORE}"),
+            _ => SERVER_CORE.to_string(),
+        };
+        let mut line = lab.enter();
+        line.extend(["taskset".into(), "-c".into(), cores]);
+        line.extend(match kind {
+            Kind::Coturn => coturn(files, udp, tls),
+            Kind::Ternd | Kind::TwoShards => {
+                let config = files.path(kind.name());
+                std::fs::write(&config, ternd(udp, tls, if kind == Kind::Ternd { 1 } else { 2 })).unwrap();
+                vec![files.ternd.clone(), "serve".into(), "--config".into(), config]
             }
-            Kind::Ternd => {
-                let mut config = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-                write!(
-                    config,
-                    "shards = 1\n[listen]\nudp = [\"127.0.0.1:{port}\"]\ntcp = []\ntls = []\n\
-                     [auth]\nrealm = \"bench\"\nusers = {{ bench = \"bench\" }}\n\
-                     [relay]\naddresses = [\"127.0.0.1\"]\nports = \"20000-60000\"\n\
-                     [peers]\nallow = [\"127.0.0.0/8\"]\n\
-                     [limits]\nallocations-per-user = 20000\nallocations-per-address = 20000\nunauthenticated-answers = 0\n\
-                     [log]\nlevel = \"warn\"\n"
-                )
-                .unwrap();
-                command.arg(ternd).args(["serve", "--config"]).arg(config.path());
-                file = Some(config);
+            Kind::Floor => {
+                let this = std::env::current_exe().unwrap().display().to_string();
+                vec![this, "--floor".into(), udp.to_string(), crate::fleet::PEER.to_string()]
             }
-        }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log()).spawn().expect("starts");
-        let server = Self { child, addr: SocketAddr::from(([127, 0, 0, 1], port)), _config: file };
-        server.wait();
-        server
+        });
+        let child = Command::new(&line[0])
+            .args(&line[1..])
+            .stdin(Stdio::null())
+            .stdout(log())
+            .stderr(log())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{}: {e}", line[0]));
+        Self { kind, child, udp, tls }
     }
 
-    fn wait(&self) {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let request = Builder::new(Class::Request, Method::BINDING, TransactionId([1; 12])).finish();
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(10) {
-            let _ = socket.send_to(&request, self.addr);
-            if socket.recv(&mut [0; 256]).is_ok() {
-                return;
-            }
-        }
-        panic!("the server does not answer within 10 s");
+    /// Nanoseconds that each of its threads has spent on the CPU.
+    pub fn threads(&self) -> BTreeMap<String, u64> {
+        let tasks = std::fs::read_dir(self.proc().join("task"));
+        let of = |task: std::fs::DirEntry| {
+            let name = task.file_name().to_str()?.to_owned();
+            Some((name, lab::cpu_of(task.path().join("schedstat").to_str()?)))
+        };
+        tasks.into_iter().flatten().filter_map(|task| of(task.ok()?)).collect()
     }
 
-    /// Nanoseconds its threads have spent on the CPU.
     pub fn cpu(&self) -> u64 {
-        let tasks = format!("/proc/{}/task", self.child.id());
-        std::fs::read_dir(tasks)
-            .unwrap()
-            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
-            .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
-            .sum()
+        self.threads().values().sum()
     }
-}
 
-/// With RACE_LOG set, the server's own words are shown.
-fn log() -> Stdio {
-    if std::env::var_os("RACE_LOG").is_some() { Stdio::inherit() } else { Stdio::null() }
+    /// Bytes of memory that are its own, and in RAM.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(self.proc().join("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0");
+        line.trim().split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1_024
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn proc(&self) -> std::path::PathBuf {
+        Path::new("/proc").join(self.child.id().to_string())
+    }
 }
 
 impl Drop for Server {
@@ -133,4 +141,57 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// As Debian ships it, with what costs time for nothing switched off, and as many relay threads as ternd has shards.
+fn coturn(files: &Files, udp: SocketAddrV4, tls: SocketAddrV4) -> Vec<String> {
+    let ip = udp.ip();
+    let (udp, tls) = (udp.port(), tls.port());
+    let (cert, key, pid) = (files.path("cert.pem"), files.path("key.pem"), files.path("coturn.pid"));
+    let line = format!(
+        "turnserver -n --no-cli --log-file stdout --simple-log --pidfile {pid} \
+         --listening-ip {ip} --relay-ip {ip} --listening-port {udp} --tls-listening-port {tls} --no-dtls \
+         --cert {cert} --pkey {key} --realm race --lt-cred-mech --user {USER}:{PASSWORD} \
+         --relay-threads 1 --min-port 10000 --max-port 65000"
+    );
+    line.split_whitespace().map(Into::into).collect()
+}
+
+fn ternd(udp: SocketAddrV4, tls: SocketAddrV4, shards: u8) -> String {
+    format!(
+        r#"shards = {shards}
+[listen]
+udp = ["{udp}"]
+tcp = ["{udp}"]
+tls = ["{tls}"]
+[tls]
+certificate = "cert.pem"
+key = "key.pem"
+[auth]
+realm = "race"
+users = {{ {USER} = "{PASSWORD}" }}
+[relay]
+addresses = ["{}"]
+ports = "10000-65000"
+[peers]
+allow = ["10.9.0.0/16"]
+[limits]
+allocations = 50000
+allocations-per-user = 50000
+allocations-per-address = 50000
+unauthenticated-answers = 0
+connections-per-address = 10000
+[log]
+level = "warn"
+"#,
+        udp.ip()
+    )
+}
+
+/// With RACE_LOG set, the server's own words are shown.
+fn log() -> Stdio {
+    if std::env::var_os("RACE_LOG").is_some() {
+        return Stdio::inherit();
+    }
+    Stdio::null()
 }

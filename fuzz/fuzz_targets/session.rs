@@ -111,9 +111,14 @@ impl Session {
                 assert!(payload.start <= payload.end && payload.end <= bytes.len());
                 assert!(self.policy.check(to.ip()).is_ok(), "{to} is closed");
                 let own = self.world.settings.relay_addresses.iter().any(|r| r.local == to.ip());
-                assert!(!own || self.world.sockets.values().any(|s| *s == to), "{to} relays nothing");
+                assert!(!own, "{to} relays nothing, or needs no socket");
             }
-            Verdict::ToClient { .. } => panic!("{verdict:?}"),
+            // Its peer is a relay of this server.
+            Verdict::ToClient { flow, payload, .. } => {
+                assert!(payload.start <= payload.end && payload.end <= bytes.len());
+                assert!(self.clients.iter().any(|c| c.flow == flow));
+            }
+            Verdict::ToShard { .. } => panic!("{verdict:?}"),
         }
     }
 

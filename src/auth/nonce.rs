@@ -30,8 +30,9 @@ const WRAP: u64 = 1 << (8 * TIME);
 const COOKIE: &[u8] = b"obMatJos2";
 const COOKIE_TEXT: usize = COOKIE.len() + 4;
 
-/// The security features that a nonce cookie names (RFC 8489 section 18.1). Bit 0 is the rightmost of 24: the RFC's
-/// text has it the other way round, its example and erratum 6290, which clients such as libjuice follow, have it so.
+/// The security features that a nonce cookie names (RFC 8489 section 18.1), 24 bits. Bit 0 is the leftmost in the RFC's
+/// text and in RFC 8656's example; it is the rightmost in RFC 8489's example, in erratum 6290, and for the clients that
+/// follow them, such as libjuice. So each feature is named at both ends: bits that a client does not know mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Features {
     /// Bit 0: PASSWORD-ALGORITHMS is offered.
@@ -42,15 +43,14 @@ pub(super) struct Features {
 
 impl Features {
     const fn bits(self) -> [u8; 3] {
-        [0, 0, self.algorithms as u8 | (self.anonymity as u8) << 1]
+        let (algorithms, anonymity) = (self.algorithms as u8, self.anonymity as u8);
+        [algorithms << 7 | anonymity << 6, 0, algorithms | anonymity << 1]
     }
 
     /// `None` if a bit is set that this server never sets: the MAC would not cover it.
-    const fn from_bits(bits: [u8; 3]) -> Option<Self> {
-        match bits {
-            [0, 0, b @ 0..=3] => Some(Self { algorithms: b & 1 != 0, anonymity: b & 2 != 0 }),
-            _ => None,
-        }
+    fn from_bits(bits: [u8; 3]) -> Option<Self> {
+        let features = Self { algorithms: bits[2] & 1 != 0, anonymity: bits[2] & 2 != 0 };
+        (features.bits() == bits).then_some(features)
     }
 }
 

@@ -144,6 +144,9 @@ mod documents {
         fn is_public(&self, _: &Path) -> bool {
             false
         }
+        fn is_directory(&self, _: &Path) -> bool {
+            true
+        }
     }
 
     fn documents() -> Vec<(String, String)> {

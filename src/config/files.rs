@@ -23,6 +23,9 @@ pub trait Files {
 
     /// May every user of this machine read it?
     fn is_public(&self, path: &Path) -> bool;
+
+    /// Is it a directory?
+    fn is_directory(&self, path: &Path) -> bool;
 }
 
 /// The real file system.
@@ -70,6 +73,10 @@ impl Files for Disk {
 
     fn is_public(&self, path: &Path) -> bool {
         path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o004 != 0)
+    }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        path.is_dir()
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Config {
     pub shards: usize,
     /// Bytes that the kernel keeps for each UDP listener. `None`: as many as it likes, up to 4 MiB.
     pub socket_buffer: Option<usize>,
+    /// Each of these threads stays on one CPU.
+    pub pin_shards: bool,
     /// Where it listens.
     pub listen: Listen,
     /// Certificate and key. `None`: a self-signed pair is made at each start.
@@ -71,6 +73,10 @@ pub struct Config {
     pub rooms: signal::Settings,
     /// The keys of tokens that the rooms take.
     pub jwt: Jwt,
+    /// The rooms of the classic tutorials, at `/socket.io/`.
+    pub socketio: SocketIo,
+    /// Pages of the operator's own.
+    pub pages: Pages,
     /// The log.
     pub log: Log,
 }
@@ -106,6 +112,8 @@ pub struct Relay {
     pub external_ips: Vec<ExternalIp>,
     /// UDP ports to relay from.
     pub ports: RangeInclusive<u16>,
+    /// Bytes that the kernel keeps for each relay socket. `None`: as many as it does for any socket.
+    pub socket_buffer: Option<usize>,
 }
 
 /// What RFC 5780 needs: a second address and a second port.
@@ -145,6 +153,24 @@ pub struct Connections {
     pub per_address: usize,
     /// How long a TLS handshake, or a first request, may take.
     pub handshake_timeout: Duration,
+}
+
+/// The endpoint for socket.io clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketIo {
+    /// Whether it is there. The program may have been built without it.
+    pub enabled: bool,
+    /// Members of one of its rooms. Its other bounds are those of the rooms.
+    pub capacity: usize,
+}
+
+/// Pages beside the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pages {
+    /// Where they are. `None`: only those that are part of the program.
+    pub directory: Option<PathBuf>,
+    /// Their `Content-Security-Policy`; empty: none.
+    pub policy: String,
 }
 
 /// The log.
@@ -215,6 +241,7 @@ impl Default for Config {
             host: None,
             shards: 0,
             socket_buffer: None,
+            pin_shards: false,
             listen: Listen {
                 udp: values::everywhere(3478),
                 tcp: values::everywhere(3478),
@@ -224,17 +251,24 @@ impl Default for Config {
             tls: None,
             auth: auth::Settings::default(),
             //= 8656-7.2-7
-            relay: Relay { addresses: Vec::new(), external_ips: Vec::new(), ports: 49_152..=65_535 },
+            relay: Relay {
+                addresses: Vec::new(),
+                external_ips: Vec::new(),
+                ports: 49_152..=65_535,
+                socket_buffer: None,
+            },
             turn: turn::Settings::default(),
             nat_discovery: NatDiscovery { addresses: None, port: 3479 },
             connections: Connections {
                 total: 10_000,
-                per_address: 500,
+                per_address: 2_000,
                 handshake_timeout: Duration::from_secs(10),
             },
             ice: ice::Settings::default(),
             rooms: signal::Settings::default(),
             jwt: Jwt::default(),
+            socketio: SocketIo { enabled: true, capacity: 2 },
+            pages: Pages { directory: None, policy: values::PAGE_POLICY.into() },
             log: Log { level: LevelFilter::Info, format: LogFormat::Auto },
         }
     }

@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 use super::reader::{Node, Read, Table};
 use super::rooms::{ACCESS, rooms};
 use super::values::{
-    count, duration, external_ip, file, flag, host_name, ip_address, list, listeners, name, network, one_of,
-    origin, port, port_range, private_file, rate, realm, secret, secret_file, sendable, server_address,
-    small_count, software, token_key_file,
+    count, directory, duration, external_ip, file, flag, header_value, host_name, ip_address, list,
+    listeners, name, network, one_of, origin, port, port_range, private_file, rate, realm, secret,
+    secret_file, sendable, server_address, small_count, software, token_key_file,
 };
 use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
 use crate::auth::{self, OAuth, Secret, StaticUser, TokenAlgorithm, TokenKey, opaque_string};
@@ -46,6 +46,7 @@ pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
     root.optional("host", &mut config.host, host_name);
     root.key("shards", &mut config.shards, count(0..=256));
     root.optional("socket-buffer", &mut config.socket_buffer, count(65_536..=1 << 30));
+    root.key("pin-shards", &mut config.pin_shards, flag);
     root.section("listen", |t| listen(t, &mut config.listen));
     root.section("tls", |t| tls(t, &mut config.tls));
     root.section("auth", |t| auth(t, &mut config.auth));
@@ -58,6 +59,14 @@ pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
         t.key("issue", &mut config.rooms.ice, one_of(ACCESS));
     });
     root.section("rooms", |t| rooms(t, &mut config.rooms, &mut config.jwt));
+    root.section("socket-io", |t| {
+        t.key("enabled", &mut config.socketio.enabled, flag);
+        t.key("capacity", &mut config.socketio.capacity, count(2..=1000));
+    });
+    root.section("http", |t| {
+        t.optional("static-dir", &mut config.pages.directory, directory);
+        t.key("static-policy", &mut config.pages.policy, header_value);
+    });
     root.section("log", |t| log(t, &mut config.log));
 }
 
@@ -156,6 +165,7 @@ fn relay(t: &mut Table<'_>, relay: &mut Relay, turn: &mut turn::Settings) {
     t.key("addresses", &mut relay.addresses, list(ip_address));
     t.key("external-ip", &mut relay.external_ips, list(external_ip));
     t.key("ports", &mut relay.ports, port_range);
+    t.optional("socket-buffer", &mut relay.socket_buffer, count(8_192..=1 << 30));
     t.key("default-lifetime", &mut turn.default_lifetime, duration(60..=DAY));
     t.key("max-lifetime", &mut turn.max_lifetime, duration(60..=DAY));
     t.key("software", &mut turn.software, software);

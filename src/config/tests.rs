@@ -23,6 +23,10 @@ impl Files for Fake {
     fn is_public(&self, path: &Path) -> bool {
         path.to_str().is_some_and(|p| p.starts_with("public"))
     }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        path.to_str().is_some_and(|p| p.ends_with("www"))
+    }
 }
 
 fn files(names: &[(&'static str, &str)]) -> Fake {

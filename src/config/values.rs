@@ -350,6 +350,30 @@ pub(super) fn file(node: &Node<'_>) -> Read<(PathBuf, Option<Vec<u8>>)> {
     }
 }
 
+/// A directory that is there.
+pub(super) fn directory(node: &Node<'_>) -> Read<PathBuf> {
+    let written = node.text()?;
+    let fix = "name a directory that exists and that the service's user may read; relative names start beside this file";
+    match node.report.files.locate(written) {
+        Some(path) if node.report.files.is_directory(&path) => Ok(path),
+        Some(path) => Err(node.error(format!("{} is no directory", path.display()), fix)),
+        None => Err(node.error("a credential is no directory", fix)),
+    }
+}
+
+/// What the operator's own pages may do by default: their own scripts, styles and sockets, also inline.
+pub(super) const PAGE_POLICY: &str = "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline'; \
+    style-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:; object-src 'none'; frame-ancestors 'self'";
+
+/// What can be the value of an HTTP header.
+pub(super) fn header_value(node: &Node<'_>) -> Read<String> {
+    let text = node.text()?;
+    if text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
+        return Ok(text.into());
+    }
+    Err(node.error("not the value of a header", "write printable ASCII on one line"))
+}
+
 /// The same for a file with a secret in it.
 pub(super) fn private_file(node: &Node<'_>) -> Read<(PathBuf, Option<Zeroizing<Vec<u8>>>)> {
     let (path, bytes) = file(node)?;

@@ -67,6 +67,7 @@ impl Streams {
 const CHUNKS: usize = 1;
 
 /// The body of an event stream.
+#[derive(Debug)]
 pub(super) struct EventBody(mpsc::Receiver<Bytes>);
 
 impl Body for EventBody {

@@ -131,6 +131,10 @@ impl Server {
         stop.send_replace(true);
         tasks.shutdown().await;
         shared.hub.stop();
+        #[cfg(feature = "socketio")]
+        if let Some(classic) = &shared.classic {
+            let _ = timeout(shared.settings.linger, classic.close()).await;
+        }
         drop(alive);
         // Nothing is ever sent: this ends when the last connection drops its end.
         let _ = timeout(shared.settings.linger + Duration::from_secs(1), gone.recv()).await;
@@ -325,6 +329,9 @@ fn protocol(first: &[u8]) -> Option<Protocol> {
                 _ => Some(Protocol::Unknown),
             }
         }
+        // ChannelData: no HTTP method starts with the first of the channel numbers, 0x4000 to 0x40FF. Without an
+        // allocation the relay drops it, and goes on.
+        [0x40, ..] => Some(Protocol::Turn),
         [b'A'..=b'Z', ..] if first.len() < PREFACE.len() && PREFACE.starts_with(first) => None,
         [b'A'..=b'Z', ..] => Some(Protocol::Http),
         _ => Some(Protocol::Unknown),
@@ -352,7 +359,8 @@ mod tests {
         for http in ["G", "GET / HTTP/1.1", "PO", "PRO", "OPTIONS *"] {
             assert_eq!(protocol(http.as_bytes()), Some(Protocol::Http));
         }
-        for other in [&[0x40, 0][..], b"get /", &[0x80], &[0x16, 3, 1, 2, 0, 1], &[0xFF; 30]] {
+        assert_eq!(protocol(&[0x40, 0]), Some(Protocol::Turn), "ChannelData");
+        for other in [&b"get /"[..], &[0x80], &[0x16, 3, 1, 2, 0, 1], &[0xFF; 30]] {
             assert_eq!(protocol(other), Some(Protocol::Unknown), "{other:?}");
         }
     }

@@ -7,7 +7,8 @@
 //!         limits.rs                               │         ├─ /v1/ws ............. websocket.rs ─► hub.rs
 //!                                                 │         │                           one Mutex ─► crate::signal
 //!                                                 │         ├─ /v1/events /v1/send  events.rs ────┘
-//!                                                 │         ├─ / /r/ROOM /app.js .. pages.rs
+//!                                                 │         ├─ /socket.io/ ........ socketio/ (feature `socketio`)
+//!                                                 │         ├─ / /r/ROOM /app.js .. static_files.rs, else pages.rs
 //!                                                 │         └─ /healthz /readyz
 //!                                                 └─► STUN ─► Services::turn: socket, TLS state, bytes read so far
 //! ```
@@ -27,6 +28,9 @@ mod pages;
 mod prefixed;
 mod reply;
 mod routes;
+#[cfg(feature = "socketio")]
+mod socketio;
+mod static_files;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -34,6 +38,7 @@ mod websocket;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -68,6 +73,14 @@ pub struct Settings {
     pub queue_messages: usize,
     /// Bytes of them.
     pub queue_bytes: usize,
+    /// Whether `/socket.io/` is there, with the rooms of the classic tutorials.
+    pub socketio: bool,
+    /// Members of one such room.
+    pub socketio_capacity: usize,
+    /// A directory of pages to serve beside the API, in the place of those that are part of the program.
+    pub static_dir: Option<PathBuf>,
+    /// Their `Content-Security-Policy`; empty: none.
+    pub static_policy: String,
     /// How long connections may take to end at a stop, and a WebSocket to end after it was closed.
     pub linger: Duration,
 }
@@ -78,12 +91,16 @@ impl Default for Settings {
             tls: Vec::new(),
             plain: Vec::new(),
             max_connections: 10_000,
-            connections_per_address: 500,
+            connections_per_address: 2_000,
             handshake_timeout: Duration::from_secs(10),
             credentials_per_minute: 60,
             // More than what a session that is resumed gets at once.
             queue_messages: 512,
             queue_bytes: 1024 * 1024,
+            socketio: true,
+            socketio_capacity: 2,
+            static_dir: None,
+            static_policy: String::new(),
             linger: Duration::from_secs(5),
         }
     }
@@ -184,6 +201,9 @@ struct Shared {
     services: Services,
     counters: Arc<Counters>,
     pages: pages::Pages,
+    static_files: Option<static_files::StaticFiles>,
+    #[cfg(feature = "socketio")]
+    classic: Option<socketio::Classic>,
     places: Arc<limits::Places>,
     demo_rate: limits::Rate,
     hub: hub::Hub,
@@ -204,6 +224,20 @@ impl Shared {
         Self {
             counters: Arc::default(),
             pages: pages::Pages::new(),
+            static_files: settings
+                .static_dir
+                .as_deref()
+                .map(|directory| static_files::StaticFiles::new(directory, &settings.static_policy)),
+            #[cfg(feature = "socketio")]
+            classic: settings.socketio.then(|| {
+                let limits = &services.rooms;
+                let places = limits::Places::new(
+                    limits.connections,
+                    limits.connections_per_address,
+                    hasher("socketio"),
+                );
+                socketio::Classic::new(&settings, &services, Arc::new(places))
+            }),
             places: Arc::new(limits::Places::new(total, per_address, hasher("places"))),
             demo_rate: limits::Rate::new(settings.credentials_per_minute, hasher("demo")),
             hub: hub::Hub::new(services.rooms.clone(), derived(&services.seed, "rooms")),

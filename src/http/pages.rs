@@ -86,7 +86,7 @@ fn is_room(path: &str) -> bool {
     path.strip_prefix("/r/").is_some_and(|room| !room.is_empty() && !room.contains('/'))
 }
 
-fn tag(content: &[u8]) -> HeaderValue {
+pub(super) fn tag(content: &[u8]) -> HeaderValue {
     let digest = Sha256::digest(content);
     let hex: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
     // Hexadecimal digits in quotes are a header value.
@@ -94,7 +94,7 @@ fn tag(content: &[u8]) -> HeaderValue {
 }
 
 /// RFC 9110 section 13.1.2: a list of tags, compared weakly, or `*`.
-fn matches(sent: &HeaderValue, tag: &HeaderValue) -> bool {
+pub(super) fn matches(sent: &HeaderValue, tag: &HeaderValue) -> bool {
     let (Ok(sent), Ok(tag)) = (sent.to_str(), tag.to_str()) else { return false };
     sent.split(',').map(str::trim).any(|t| t == "*" || t.strip_prefix("W/").unwrap_or(t) == tag)
 }

@@ -16,6 +16,7 @@ use super::events::EventBody;
 pub(super) type Reply = Response<Content>;
 
 /// What follows the headers.
+#[derive(Debug)]
 pub(super) enum Content {
     Full(Full<Bytes>),
     Events(EventBody),
@@ -24,6 +25,12 @@ pub(super) enum Content {
 impl Default for Content {
     fn default() -> Self {
         Self::Full(Full::default())
+    }
+}
+
+impl From<Bytes> for Content {
+    fn from(bytes: Bytes) -> Self {
+        Self::Full(Full::new(bytes))
     }
 }
 
@@ -166,7 +173,7 @@ pub(super) fn json(status: StatusCode, body: String) -> Reply {
 
 pub(super) fn with_type(status: StatusCode, kind: &'static str, body: Bytes) -> Reply {
     let mut reply = empty(status);
-    *reply.body_mut() = Content::Full(Full::new(body));
+    *reply.body_mut() = body.into();
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     reply
 }

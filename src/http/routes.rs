@@ -7,6 +7,8 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
 use super::reply::{Content, Failure, Reply, with_type};
+#[cfg(feature = "socketio")]
+use super::socketio;
 use super::{Peer, events, ice, websocket};
 
 /// Answers one request.
@@ -34,17 +36,26 @@ async fn route(peer: &Arc<Peer>, request: Request<Incoming>) -> Result<Reply, Fa
     if is_ice(path, request.uri().query()) {
         return Ok(ice::answer(peer, request).await);
     }
+    #[cfg(feature = "socketio")]
+    if let ("/socket.io/" | "/socket.io", Some(classic)) = (path, &peer.shared.classic) {
+        return Ok(socketio::answer(peer, classic, request).await);
+    }
     match path {
         "/v1/ws" => websocket::answer(peer, request),
         "/v1/events" => events::listen(peer, &request),
         "/v1/send" => Ok(events::send(peer, request).await),
         "/healthz" => health(&request, true),
         "/readyz" => health(&request, !peer.shared.is_stopping()),
-        path => peer
-            .shared
-            .pages
-            .get(request.method(), path, request.headers())
-            .unwrap_or_else(|| Err(Failure::not_found())),
+        path => {
+            let (method, headers) = (request.method(), request.headers());
+            if let Some(files) = &peer.shared.static_files
+                && let Some(reply) = files.get(method, path, headers).await
+            {
+                return reply;
+            }
+            let page = peer.shared.pages.get(method, path, headers);
+            page.unwrap_or_else(|| Err(Failure::not_found()))
+        }
     }
 }
 

@@ -106,7 +106,7 @@ fn other_version(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Does a header with a list of words have this one?
-fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+pub(super) fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
 }

@@ -18,6 +18,8 @@ use crate::turn::{ClientAddr, ConnectionId, FiveTuple, ServerAddr, Transport, Ve
 const READS: usize = 8;
 /// Streams accepted before the sockets get their turn.
 const ACCEPTS: usize = 64;
+/// Streams that end in one sweep.
+const ENDS: usize = 64;
 /// How long a stream that was told goodbye may take to read what waits for it, and to close.
 pub(super) const FAREWELL: Duration = Duration::from_secs(10);
 /// After an error of accept, which is most often a lack of descriptors.
@@ -151,9 +153,10 @@ impl Shard {
             self.mark_dirty(key);
         }
         self.streams[key].stream.borrow(&mut self.input);
+        let thorough = event.is_none_or(Event::is_read_closed);
         let mut result = Ok(true);
         for _ in 0..READS {
-            result = self.read_stream(now, key);
+            result = self.read_stream(now, key, thorough);
             if result != Ok(true) {
                 break;
             }
@@ -172,7 +175,7 @@ impl Shard {
     }
 
     /// One read and all messages that are whole by then.
-    fn read_stream(&mut self, now: Now, key: usize) -> Result<bool, Over> {
+    fn read_stream(&mut self, now: Now, key: usize, thorough: bool) -> Result<bool, Over> {
         if let Phase::Joined(peer) = self.streams[key].phase {
             return self.pump_to_peer(key, peer);
         }
@@ -182,7 +185,7 @@ impl Shard {
         if let Phase::Joined(_) = connection.phase {
             return Ok(true);
         }
-        let more = connection.stream.read(&mut self.scratch)?;
+        let more = connection.stream.read(&mut self.scratch, thorough)?;
         if connection.stream.wants_write() {
             self.mark_dirty(key);
         }
@@ -213,12 +216,12 @@ impl Shard {
             connection.deadline = now.instant + self.settings.idle_timeout;
             let flow = connection.flow;
             let verdict = self.server.handle_client(now, flow, &connection.stream.input()[..message]);
-            if let Verdict::Relay { relay, to, payload, dont_fragment } = verdict {
-                self.stream_to_peer(key, relay, to, dont_fragment, payload);
-                self.streams[key].stream.consume(consumed);
-            } else {
+            if verdict == Verdict::Nothing {
                 connection.stream.consume(consumed);
                 self.carry_out(now);
+            } else {
+                self.enact_for_stream(key, verdict);
+                self.streams[key].stream.consume(consumed);
             }
         }
     }
@@ -294,7 +297,12 @@ impl Shard {
     pub(super) fn sweep_streams(&mut self, now: Now) {
         self.streams.iter_mut().for_each(|(_, c)| c.stream.relax());
         let due = |c: &Connection| c.deadline <= now.instant && !matches!(c.phase, Phase::Joined(_));
-        let due: Vec<usize> = self.streams.iter().filter(|(_, c)| due(c)).map(|(key, _)| key).collect();
+        let due = self.streams.iter().filter(|(_, c)| due(c)).map(|(key, _)| key).take(ENDS);
+        let due: Vec<usize> = due.collect();
+        if due.len() == ENDS {
+            // The rest in the next round: a wave of ends must not hold up packets.
+            self.sweep_at = now.instant;
+        }
         for key in due {
             let connection = &mut self.streams[key];
             if self.server.has_allocation(&connection.flow) {

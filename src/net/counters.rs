@@ -37,6 +37,14 @@ counters! {
     receive_errors,
     /// Datagrams not sent: a socket's buffer was full, or the system refused.
     send_dropped,
+    /// Datagrams, or runs of them, handed to another shard: the peer was a relayed address there.
+    across,
+    /// Datagrams between allocations of two shards dropped: too many waited for the other shard.
+    across_dropped,
+    /// Datagrams that came in at a shard and belong to another one, since their client has moved (RFC 8016).
+    datagrams_passed,
+    /// Such datagrams dropped: too many waited for the other shard.
+    datagrams_not_passed,
     /// Frames not queued for a client's stream, or dropped from its queue: it reads too slowly.
     stream_dropped,
     /// Streams accepted or taken over.

@@ -51,6 +51,11 @@ pub(super) fn record(event: &Event) {
             "{} of user {user:?} from {} ({}) refused with {}: {rejection}",
             name(method.0), flow.client, flow.transport.name(), rejection.code()
         ),
+        Event::RefusalsWithheld { count } => warn!(
+            target: "ternd::relay",
+            count = *count;
+            "{count} refusals are not in the log: they came faster than anybody can read"
+        ),
         // Anybody can send nonsense.
         Event::Refused { flow, method, user: None, rejection } => debug!(
             target: "ternd::relay",

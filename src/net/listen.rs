@@ -48,6 +48,15 @@ fn has_ipv6() -> bool {
     !opened.is_err_and(|error| error.raw_os_error() == Some(libc::EAFNOSUPPORT))
 }
 
+/// The same for relay sockets, which are not there yet.
+pub(super) fn check_relay_buffers(wanted: usize) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    let _ = socket.set_recv_buffer_size(wanted);
+    let _ = socket.set_send_buffer_size(wanted);
+    check_buffers(&socket.into(), wanted);
+    Ok(())
+}
+
 /// Says so once if the system made the buffers of a socket smaller than was asked for.
 pub(super) fn check_buffers(socket: &UdpSocket, wanted: usize) {
     let socket = SockRef::from(socket);
@@ -64,6 +73,17 @@ pub(super) fn check_buffers(socket: &UdpSocket, wanted: usize) {
     }
 }
 
+/// Each allocation and each connection is a descriptor, and a shell gives 1,024: takes as many as the system allows.
+pub(super) fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        log::debug!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
+}
+
 /// A UDP socket for clients. Several may be bound to one address: each shard has its own.
 //= 8489-12-3 8656-5-7
 pub(super) fn udp(addr: SocketAddr, buffer: usize) -> Result<UdpSocket, ListenError> {
@@ -73,7 +93,8 @@ pub(super) fn udp(addr: SocketAddr, buffer: usize) -> Result<UdpSocket, ListenEr
         let _ = socket.set_recv_buffer_size(buffer);
         let _ = socket.set_send_buffer_size(buffer);
         for wish in [Wish::PacketInfo, Wish::Gro, Wish::DontFragment(false)] {
-            let needed = wish == Wish::PacketInfo;
+            // Which of this machine's addresses was asked.
+            let needed = wish == Wish::PacketInfo && addr.ip().is_unspecified();
             udp::ask(socket.as_fd(), addr.is_ipv6(), wish)
                 .or_else(|e| if needed { Err(e) } else { Ok(()) })?;
         }

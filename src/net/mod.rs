@@ -3,24 +3,29 @@
 //! | file | what is there |
 //! |---|---|
 //! | `shard.rs` | the loop of one thread: where a packet enters and leaves |
-//! | `udp.rs` | batches of datagrams; the one module with unsafe code |
+//! | `udp.rs` | batches of datagrams; `udp/linux.rs` is the one module with unsafe code |
+//! | `across.rs` | datagrams from one allocation to another, where two shards have them |
 //! | `connection.rs`, `stream.rs` | TCP and TLS streams of clients |
+//! | `forward.rs` | datagrams of a client that has moved, where they come to the wrong shard |
 //! | `relays.rs`, `peers.rs` | sockets toward peers: UDP, and TCP (RFC 6062) |
 //! | `listen.rs`, `tls.rs`, `detect.rs` | what is bound and announced |
-//! | `again.rs` | who gets another turn |
+//! | `again.rs`, `pin.rs` | who gets another turn; threads on CPUs of their own |
 //! | `admission.rs`, `counters.rs`, `events.rs` | bounds, counts, log |
 
 pub mod clock;
 pub mod detect;
 pub mod tls;
 
+mod across;
 mod admission;
 mod again;
 mod connection;
 mod counters;
 mod events;
+mod forward;
 mod listen;
 mod peers;
+mod pin;
 mod relays;
 mod shard;
 mod stream;
@@ -70,6 +75,10 @@ pub struct Settings {
     /// SO_RCVBUF and SO_SNDBUF of the UDP listeners, in bytes; a warning tells if the system gives less. `None`: as much
     /// as it gives, up to 4 MiB.
     pub socket_buffer: Option<usize>,
+    /// The same of each relay socket. `None`: what the system gives by default.
+    pub relay_socket_buffer: Option<usize>,
+    /// Each shard's thread stays on one CPU.
+    pub pin_shards: bool,
 }
 
 impl Default for Settings {
@@ -83,6 +92,8 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(60),
             stream_queue: 256 * 1024,
             socket_buffer: None,
+            relay_socket_buffer: None,
+            pin_shards: false,
         }
     }
 }
@@ -114,6 +125,8 @@ pub struct Relay {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     commands: Sender<Command>,
+    across: across::Across,
+    places: forward::Places,
     waker: Waker,
 }
 
@@ -121,6 +134,12 @@ impl Mailbox {
     fn send(&self, command: Command) {
         // A shard that has ended needs no command.
         if self.commands.send(command).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+
+    fn wake_for_parcels(&self) {
+        if self.across.must_wake() {
             let _ = self.waker.wake();
         }
     }
@@ -138,6 +157,7 @@ impl Relay {
         admission: Arc<Admission>,
         clock: Clock,
     ) -> Result<Self, StartError> {
+        listen::raise_descriptor_limit();
         let count = match settings.shards {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -158,7 +178,12 @@ impl Relay {
         for _ in 0..count {
             let poll = Poll::new()?;
             let (commands, inbox) = mpsc::channel();
-            mailboxes.push(Mailbox { commands, waker: shard::waker(&poll)? });
+            mailboxes.push(Mailbox {
+                commands,
+                across: across::Across::new(),
+                places: forward::Places::default(),
+                waker: shard::waker(&poll)?,
+            });
             polls.push(poll);
             inboxes.push(inbox);
         }
@@ -181,6 +206,9 @@ impl Relay {
                 if let (Some(listener), Some(wanted)) = (udp.first(), settings.socket_buffer) {
                     listen::check_buffers(&listener.socket, wanted);
                 }
+                if let Some(wanted) = settings.relay_socket_buffer {
+                    listen::check_relay_buffers(wanted)?;
+                }
                 // Port 0 has become a real one, which the other shards share.
                 settings.udp = udp.iter().map(|l| l.addr).collect();
                 settings.tcp = tcp.iter().map(|l| l.socket.local_addr()).collect::<io::Result<_>>()?;
@@ -198,6 +226,7 @@ impl Relay {
                 settings: settings.clone(),
                 admission: admission.clone(),
                 siblings: mailboxes.clone(),
+                number,
                 inbox,
                 udp,
                 tcp,
@@ -205,12 +234,18 @@ impl Relay {
                     turn.relay_addresses.clone(),
                     settings.relay_ports.clone(),
                     shared.clone(),
+                    settings.relay_socket_buffer,
                 ),
                 hasher,
             })?);
         }
         let spawn = |(number, shard): (usize, Shard)| {
-            std::thread::Builder::new().name(format!("ternd-shard-{number}")).spawn(move || shard.run())
+            std::thread::Builder::new().name(format!("ternd-shard-{number}")).spawn(move || {
+                if settings.pin_shards {
+                    pin::to_one_cpu(number);
+                }
+                shard.run();
+            })
         };
         let threads = shards.into_iter().enumerate().map(spawn).collect::<io::Result<_>>()?;
         Ok(Self { listeners, mailboxes, threads, admission })

@@ -239,7 +239,7 @@ impl Shard {
         let Some((_, peer)) = self.peers.find(connection) else { return Err(Over::Gone) };
         let client = &mut self.streams[stream].stream;
         if peer.outgoing.len() < HIGH_WATER {
-            let more = client.read(&mut self.scratch);
+            let more = client.read(&mut self.scratch, true);
             peer.outgoing.extend_from_slice(client.input());
             client.discard_input();
             peer.flush()?;

@@ -8,6 +8,9 @@
 //!   streams ◄───────write──── stream queue ◄─ Verdict::ToClient ◄─ Server::handle_peer ◄─ pool ◄── relay socket
 //! ```
 //!
+//! When the peer is a relayed address of this server, the datagram goes from one allocation to the other without the
+//! kernel: here at once, to another shard by `across.rs`.
+//!
 //! A wake-up reads what is ready, within a budget for each socket, so that one flood starves nobody; what it left
 //! is read in the next round, which does not sleep. The clock is read once for each wake-up. On the way of relayed
 //! data nothing is locked and nothing is allocated.
@@ -15,6 +18,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -26,13 +30,15 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
+use super::across::Parcel;
 use super::admission::Admission;
 use super::again::Again;
 use super::clock::Clock;
 use super::connection::Connection;
+use super::forward::{Forward, Passed};
 use super::relays::Relays;
 use super::stream::Kind;
-use super::udp::{self, Outgoing, Piece, Pool, Sender, Target, Wish};
+use super::udp::{self, Outgoing, Piece, Pool, Received, Sender, Target, Wish};
 use super::{Counters, Settings, events, peers};
 use crate::stun::Family;
 use crate::time::{Instant, Now};
@@ -43,10 +49,14 @@ use crate::turn::{
 
 /// Slots of the pool: datagrams in one round, and the answers to them.
 const SLOTS: usize = 2 * udp::BATCH;
-/// Batches read from a listener before the others get their turn.
-const LISTENER_ROUNDS: usize = 4;
-/// Datagrams, or runs of them, read from a relay socket before the others get their turn.
+/// Datagrams, or runs of them, read from a listener before the others get their turn.
+const LISTENER_BUDGET: usize = 4 * udp::BATCH;
+/// The same of a relay socket.
 const RELAY_BUDGET: usize = 16;
+/// Parcels of other shards taken before the sockets get their turn.
+const PARCEL_BUDGET: usize = udp::BATCH;
+/// Datagrams asked of a socket that has had few.
+const FEW: usize = 4;
 /// How often streams are looked at for their deadlines.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -61,6 +71,11 @@ pub(super) const PEERS: usize = 1 << 48;
 pub(super) enum Command {
     /// Take over a stream: its transport, TLS state, and the bytes read so far.
     Adopt(mio::net::TcpStream, Option<Box<rustls::ServerConnection>>, Vec<u8>),
+    /// Handle a datagram that another shard has got.
+    Datagram(Passed),
+    /// Pass on what comes over this path to that shard, until it wants no more.
+    Follow(FiveTuple, u8),
+    Unfollow(FiveTuple, u8),
     /// Tell what you have done.
     Report(SyncSender<Counters>),
     /// The credentials of this user are good no more; the last of them would be over at that second (Unix time).
@@ -74,11 +89,13 @@ pub(super) struct UdpListener {
     pub socket: UdpSocket,
     pub addr: SocketAddr,
     outgoing: Outgoing,
+    /// Datagrams asked of it at once: room is made for each, so not many more than come.
+    want: usize,
 }
 
 impl UdpListener {
     pub(super) fn new(socket: UdpSocket, addr: SocketAddr) -> Self {
-        Self { socket, addr, outgoing: Outgoing::default() }
+        Self { socket, addr, outgoing: Outgoing::default(), want: FEW }
     }
 }
 
@@ -96,12 +113,15 @@ pub(super) struct Shard {
     pub counters: Counters,
     pub admission: Arc<Admission>,
     pub siblings: Arc<Vec<super::Mailbox>>,
+    number: usize,
     inbox: Receiver<Command>,
+    /// Shards that have parcels of ours and may sleep.
+    to_wake: Vec<u8>,
 
     listeners: Vec<UdpListener>,
     pub tcp_listeners: Vec<TcpListener>,
     relays: Relays,
-    pool: Pool,
+    pub pool: Pool,
     sender: Sender,
     gso: bool,
     /// Datagrams for peers, all from this relay.
@@ -118,8 +138,9 @@ pub(super) struct Shard {
     /// When the log was last told that connections can't be accepted, and that they are refused.
     pub accept_warned: Option<Instant>,
     pub refusal_warned: Option<Instant>,
-    sweep_at: Instant,
+    pub sweep_at: Instant,
     pub again: Again,
+    pub forward: Forward,
 }
 
 /// What a shard is made of.
@@ -130,6 +151,7 @@ pub(super) struct Parts {
     pub settings: Settings,
     pub admission: Arc<Admission>,
     pub siblings: Arc<Vec<super::Mailbox>>,
+    pub number: usize,
     pub inbox: Receiver<Command>,
     pub udp: Vec<UdpListener>,
     pub tcp: Vec<TcpListener>,
@@ -145,6 +167,7 @@ impl Shard {
             registry.register(&mut SourceFd(&fd), Token(LISTENERS + i), Interest::READABLE)?;
         }
         let again = Again::new(parts.hasher.clone());
+        let forward = Forward::new(parts.number as u8, parts.hasher.clone());
         let mut tcp = parts.tcp;
         for (i, listener) in tcp.iter_mut().enumerate() {
             registry.register(
@@ -161,7 +184,9 @@ impl Shard {
             counters: Counters::default(),
             admission: parts.admission,
             siblings: parts.siblings,
+            number: parts.number,
             inbox: parts.inbox,
+            to_wake: Vec::new(),
             listeners: parts.udp,
             tcp_listeners: tcp,
             relays: parts.relays,
@@ -179,14 +204,17 @@ impl Shard {
             refusal_warned: None,
             sweep_at: Instant::default(),
             again,
+            forward,
         })
     }
 
     /// Works until told to stop.
     pub(super) fn run(mut self) {
         let mut ready = Events::with_capacity(1_024);
+        let mut now = self.clock.now();
         loop {
-            let timeout = self.timeout();
+            // Counted from the wake-up before: the clock is read once for both.
+            let timeout = self.timeout(now.instant);
             match self.poll.poll(&mut ready, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     log::error!("a shard can't wait for its sockets: {error}");
@@ -194,20 +222,17 @@ impl Shard {
                 }
                 _ => {}
             }
-            let now = self.clock.now();
+            now = self.clock.now();
             for _ in 0..self.again.len() {
                 if let Some(token) = self.again.pop() {
                     self.serve(now, token, None);
                 }
             }
             for event in &ready {
-                if event.token() == WAKER {
-                    if self.take_commands(now).is_stop() {
-                        return;
-                    }
-                } else {
-                    self.serve(now, event.token(), Some(event));
+                if event.token() == WAKER && self.take_commands(now).is_stop() {
+                    return;
                 }
+                self.serve(now, event.token(), Some(event));
             }
             self.server.handle_timeout(now);
             self.carry_out(now);
@@ -215,6 +240,7 @@ impl Shard {
                 self.sweep_at = now.instant + SWEEP;
                 self.sweep_streams(now);
                 self.sweep_peers(now);
+                self.sweep_forward();
                 self.carry_out(now);
             }
             self.flush_streams(now);
@@ -222,13 +248,13 @@ impl Shard {
         }
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&self, now: Instant) -> Option<Duration> {
         if !self.again.is_empty() {
             return Some(Duration::ZERO);
         }
-        let now = self.clock.now().instant;
         let busy = !self.streams.is_empty()
             || self.peers.are_ending()
+            || !self.forward.is_idle()
             || self.tcp_listeners.iter().any(|l| l.paused.is_some());
         let sweep = busy.then_some(self.sweep_at);
         let next = [self.server.poll_timeout(), sweep].into_iter().flatten().min()?;
@@ -243,6 +269,7 @@ impl Shard {
                 self.read_relay(now, RelayId((token.0 - RELAYS) as u32), event.is_none_or(Event::is_error))
             }
             STREAMS.. => self.serve_stream(now, token.0 - STREAMS, event),
+            n if n == WAKER.0 => self.take_parcels(now),
             n if n - LISTENERS < self.listeners.len() => self.read_listener(now, n - LISTENERS),
             n => self.accept(now, n - LISTENERS - self.listeners.len()),
         };
@@ -253,22 +280,28 @@ impl Shard {
 
     /// Datagrams of clients. `true`: there may be more.
     fn read_listener(&mut self, now: Now, index: usize) -> bool {
-        for _ in 0..LISTENER_ROUNDS {
+        let mut budget = LISTENER_BUDGET;
+        while budget > 0 {
+            let want = self.listeners[index].want;
             // Each datagram may need a second slot, for its answer.
-            if self.pool.free() < SLOTS {
+            if self.pool.free() < 2 * want {
                 self.settle();
             }
-            let listener = &self.listeners[index];
-            let slots = match self.pool.receive(listener.socket.as_fd(), udp::BATCH) {
+            let listener = &mut self.listeners[index];
+            let slots = match self.pool.receive(listener.socket.as_fd(), want) {
                 Ok(slots) => slots,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // An ICMP error about an earlier answer: the next call reads on.
                 Err(_) => {
                     self.counters.receive_errors += 1;
+                    budget = budget.saturating_sub(udp::BATCH);
                     continue;
                 }
             };
-            let (addr, drained) = (listener.addr, slots.len() < udp::BATCH);
+            let came = slots.len();
+            listener.want = (2 * came).clamp(FEW, udp::BATCH);
+            budget = budget.saturating_sub(came);
+            let addr = listener.addr;
             for slot in slots {
                 let received = self.pool.meta(slot);
                 if received.from.port() == 0 {
@@ -281,70 +314,103 @@ impl Shard {
                     server: ServerAddr(SocketAddr::new(received.local.unwrap_or(addr.ip()), addr.port())),
                     transport: Transport::Udp,
                 };
-                let mut start = 0;
-                // A datagram may be empty; a run of them is not.
-                loop {
-                    let end = received.len.min(start + received.segment);
-                    let verdict = self.server.handle_client(now, flow, self.pool.part(slot, start..end));
-                    if let Verdict::Relay { relay, to, payload, dont_fragment } = verdict {
-                        self.queue_for_peer(
-                            relay,
-                            to,
-                            dont_fragment,
-                            slot,
-                            start + payload.start,
-                            payload.end - payload.start,
-                        );
-                    } else {
-                        self.carry_out(now);
-                    }
-                    start = end;
-                    if start >= received.len {
-                        break;
-                    }
+                if !self.pass_on(&flow, slot) {
+                    self.take_from_client(now, flow, slot);
                 }
             }
-            self.settle();
-            if drained {
+            if came < want {
                 return false;
             }
         }
         true
     }
 
+    /// A datagram of a client, or a run of them: looked up once, if it can be.
+    pub(super) fn take_from_client(&mut self, now: Now, flow: FiveTuple, slot: usize) {
+        let all = Burst::of(slot, &self.pool);
+        if all.is_run()
+            && let Some(verdict) =
+                self.server.handle_client_run(now, flow, self.pool.part(slot, all.range()), all.segment)
+        {
+            return self.enact(verdict, all);
+        }
+        for one in all.singles() {
+            match self.server.handle_client(now, flow, self.pool.part(slot, one.range())) {
+                Verdict::Nothing => self.carry_out(now),
+                verdict => self.enact(verdict, one),
+            }
+        }
+    }
+
     /// Datagrams of peers, and errors about datagrams to them. `true`: there may be more.
     fn read_relay(&mut self, now: Now, relay: RelayId, errors: bool) -> bool {
-        if self.pool.free() < 2 * RELAY_BUDGET {
-            self.settle();
-        }
         let more_errors = errors && self.read_errors(now, relay);
-        let Some(socket) = self.relays.get(relay) else { return false };
-        let slots = match self.pool.receive(socket.fd(), RELAY_BUDGET) {
-            Ok(slots) => slots,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return more_errors,
-            Err(_) => {
-                self.counters.receive_errors += 1;
-                return true;
+        let (mut want, mut budget) = (FEW, RELAY_BUDGET);
+        while budget > 0 {
+            if self.pool.free() < want {
+                self.settle();
             }
-        };
-        let more = more_errors || slots.len() == RELAY_BUDGET;
-        for slot in slots {
-            let received = self.pool.meta(slot);
-            let mut start = 0;
-            loop {
-                let len = received.segment.min(received.len - start);
-                if let Verdict::ToClient { flow, framing } =
-                    self.server.handle_peer(now, relay, received.from, len)
-                {
-                    self.wrap_for_client(flow, framing, slot, start, len);
+            let Some(socket) = self.relays.get(relay) else { return false };
+            let slots = match self.pool.receive(socket.fd(), want) {
+                Ok(slots) => slots,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return more_errors,
+                Err(_) => {
+                    self.counters.receive_errors += 1;
+                    return true;
                 }
-                start += len;
-                if start >= received.len {
-                    break;
-                }
+            };
+            let came = slots.len();
+            for slot in slots {
+                let from = self.pool.meta(slot).from;
+                self.take_from_peer(now, relay, from, Burst::of(slot, &self.pool));
             }
+            if came < want {
+                return more_errors;
+            }
+            budget -= came.min(budget);
+            want = budget;
         }
-        more
+        true
+    }
+
+    /// A datagram of a peer, or a run of them: looked up once, if it can be.
+    fn take_from_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, all: Burst) {
+        if all.is_run()
+            && let Some(verdict) = self.server.handle_peer_run(now, relay, from, all.segment, all.len)
+        {
+            return self.enact(verdict, all);
+        }
+        for one in all.singles() {
+            let verdict = self.server.handle_peer(now, relay, from, one.len);
+            self.enact(verdict, one);
+        }
+    }
+
+    /// What other shards have relayed to allocations of this one. `true`: there may be more.
+    fn take_parcels(&mut self, now: Now) -> bool {
+        self.siblings[self.number].across.look();
+        for _ in 0..PARCEL_BUDGET {
+            let Some(Parcel { from, to, bytes, segment }) = self.siblings[self.number].across.take() else {
+                return false;
+            };
+            if self.pool.free() == 0 {
+                self.settle();
+            }
+            if let Some(slot) = self.pool.put(&bytes) {
+                let all = Burst { slot, start: 0, segment, len: bytes.len() };
+                match self.server.handle_relayed(now, from, to, segment, bytes.len()) {
+                    Some(verdict) => self.enact(verdict, all),
+                    None => {
+                        for one in all.singles() {
+                            let verdict = self.server.handle_relayed(now, from, to, one.len, one.len);
+                            self.enact(verdict.unwrap_or(Verdict::Nothing), one);
+                        }
+                    }
+                }
+            }
+            self.siblings[self.number].across.give_back(bytes);
+        }
+        true
     }
 
     /// `true`: there may be more errors. They take the room of datagrams in the socket, so none may stay.
@@ -361,59 +427,92 @@ impl Shard {
         true
     }
 
-    /// Queues part of a slot for a peer.
-    fn queue_for_peer(
-        &mut self,
-        relay: RelayId,
-        to: SocketAddr,
-        dont_fragment: bool,
-        slot: usize,
-        start: usize,
-        len: usize,
-    ) {
-        if (self.to_peers.0, self.to_peers.1) != (Some(relay), dont_fragment) {
-            self.flush_peers();
-            (self.to_peers.0, self.to_peers.1) = (Some(relay), dont_fragment);
+    /// Relays what was handed in. It stays in its slot until it is sent.
+    fn enact(&mut self, verdict: Verdict, burst: Burst) {
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Relay { relay, to, payload, dont_fragment } => {
+                if (self.to_peers.0, self.to_peers.1) != (Some(relay), dont_fragment) {
+                    self.flush_peers();
+                    (self.to_peers.0, self.to_peers.1) = (Some(relay), dont_fragment);
+                }
+                for piece in burst.pieces(payload) {
+                    self.to_peers.2.push(Target { to, from: None }, piece, self.gso);
+                }
+            }
+            Verdict::ToClient { flow, framing, payload } => {
+                for piece in burst.pieces(payload) {
+                    self.wrap_for_client(flow, framing, piece);
+                }
+            }
+            Verdict::ToShard { shard, from, to, payload } => {
+                self.send_across(shard, from, to, burst, payload)
+            }
         }
-        let piece = Piece { header: [0; Framing::HEADROOM], header_len: 0, slot, start, len, padding: 0 };
-        self.to_peers.2.push(Target { to, from: None }, piece, self.gso);
     }
 
-    /// Queues part of a stream's input for a peer: it leaves the stream's buffer for a slot, and with the batch.
-    pub(super) fn stream_to_peer(
-        &mut self,
-        stream: usize,
-        relay: RelayId,
-        to: SocketAddr,
-        dont_fragment: bool,
-        payload: PayloadRange,
-    ) {
+    /// The same for a frame of a stream: what is relayed of it leaves the stream's buffer for a slot.
+    pub(super) fn enact_for_stream(&mut self, stream: usize, verdict: Verdict) {
+        let (Verdict::Relay { payload, .. }
+        | Verdict::ToClient { payload, .. }
+        | Verdict::ToShard { payload, .. }) = verdict
+        else {
+            return;
+        };
         if self.pool.free() == 0 {
             self.settle();
         }
-        let payload = &self.streams[stream].stream.input()[payload.start..payload.end];
-        if let Some(slot) = self.pool.put(payload) {
-            let len = payload.len();
-            self.queue_for_peer(relay, to, dont_fragment, slot, 0, len);
+        let data = &self.streams[stream].stream.input()[payload.start..payload.end];
+        let len = data.len();
+        let Some(slot) = self.pool.put(data) else { return };
+        let payload = PayloadRange::all(len);
+        let verdict = match verdict {
+            Verdict::Nothing => return,
+            Verdict::Relay { relay, to, dont_fragment, .. } => {
+                Verdict::Relay { relay, to, payload, dont_fragment }
+            }
+            Verdict::ToClient { flow, framing, .. } => Verdict::ToClient { flow, framing, payload },
+            Verdict::ToShard { shard, from, to, .. } => Verdict::ToShard { shard, from, to, payload },
+        };
+        self.enact(verdict, Burst { slot, start: 0, segment: len, len });
+    }
+
+    fn send_across(
+        &mut self,
+        shard: u8,
+        from: SocketAddr,
+        to: SocketAddr,
+        burst: Burst,
+        payload: PayloadRange,
+    ) {
+        let Some(sibling) = self.siblings.get(usize::from(shard)) else { return };
+        let pool = &self.pool;
+        let all = burst.pieces(payload).flat_map(Piece::into_parts).map(|part| pool.part(burst.slot, part));
+        if sibling.across.send(from, to, payload.end - payload.start, all) {
+            self.counters.across += 1;
+        } else {
+            self.counters.across_dropped += burst.count() as u64;
+        }
+        if !self.to_wake.contains(&shard) {
+            self.to_wake.push(shard);
         }
     }
 
-    /// Queues part of a slot for a client, with its framing around it.
-    fn wrap_for_client(&mut self, flow: FiveTuple, framing: Framing, slot: usize, start: usize, len: usize) {
-        let mut header = [0; Framing::HEADROOM];
-        let (header_len, padding) = framing.header(&mut header, len, flow.transport);
+    /// Queues parts of a slot for a client, with their framing around them.
+    fn wrap_for_client(&mut self, flow: FiveTuple, framing: Framing, mut piece: Piece) {
+        (piece.header_len, piece.padding) = framing.header(&mut piece.header, piece.len, flow.transport);
         //= 8656-16-1
-        if flow.transport.is_stream() {
-            let head = &header[Framing::HEADROOM - header_len..];
-            let parts = [head, self.pool.part(slot, start..start + len), &[0; 4][..padding]];
-            if let Some(&key) = self.by_flow.get(&flow) {
-                let pushed = self.streams[key].stream.push(&parts, Kind::Data);
-                self.counters.stream_dropped += u64::from(pushed != Ok(true));
-                self.mark_dirty(key);
-            }
-            return;
+        if !flow.transport.is_stream() {
+            return self.queue_for_client(&flow, piece);
         }
-        self.queue_for_client(&flow, Piece { header, header_len, slot, start, len, padding });
+        let Some(&key) = self.by_flow.get(&flow) else { return };
+        let head = &piece.header[Framing::HEADROOM - piece.header_len..];
+        for part in piece.into_parts() {
+            let parts = [head, self.pool.part(piece.slot, part), &[0; 4][..piece.padding]];
+            let pushed = self.streams[key].stream.push(&parts, Kind::Data);
+            self.counters.stream_dropped += u64::from(pushed != Ok(true));
+        }
+        self.mark_dirty(key);
     }
 
     fn queue_for_client(&mut self, flow: &FiveTuple, piece: Piece) {
@@ -449,9 +548,7 @@ impl Shard {
                         self.pool.reset_put();
                     }
                     if let Some(slot) = self.pool.put(&bytes) {
-                        let (header, len) = ([0; Framing::HEADROOM], bytes.len());
-                        let piece = Piece { header, header_len: 0, slot, start: 0, len, padding: 0 };
-                        self.queue_for_client(&flow, piece);
+                        self.queue_for_client(&flow, Piece::plain(slot, 0, bytes.len()));
                     } else {
                         self.counters.send_dropped += 1;
                     }
@@ -476,7 +573,12 @@ impl Shard {
                 }
                 Output::Join { flow, connection } => self.join(flow, connection),
                 Output::ClosePeer { connection } => self.close_peer(connection),
-                Output::Migrate { flow, shard, bytes } => self.migrate(now, &flow, shard, bytes),
+                Output::Migrate { flow, shard, bytes } if flow.transport.is_stream() => {
+                    self.migrate(now, &flow, shard, bytes)
+                }
+                Output::Migrate { flow, shard, bytes } => self.pass(flow, shard, bytes),
+                // Every packet asks the core. This is where a path in the kernel would be told.
+                Output::Granted { .. } | Output::Revoked { .. } => {}
                 Output::Event(event) => events::record(&event),
             }
         }
@@ -537,7 +639,7 @@ impl Shard {
     }
 
     /// Sends all that is queued from slots, and gives the slots back.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.flush_datagrams();
         self.pool.reset();
     }
@@ -549,12 +651,18 @@ impl Shard {
             self.counters.send_dropped += sent.dropped;
             self.gso &= !sent.no_gso;
         }
+        for shard in self.to_wake.drain(..) {
+            self.siblings[usize::from(shard)].wake_for_parcels();
+        }
     }
 
     fn take_commands(&mut self, now: Now) -> Stop {
         while let Ok(command) = self.inbox.try_recv() {
             match command {
                 Command::Adopt(socket, tls, early) => self.adopt(now, socket, tls, early),
+                Command::Datagram(passed) => self.take_passed(now, passed),
+                Command::Follow(flow, owner) => self.forward.follow(flow, owner),
+                Command::Unfollow(flow, owner) => self.forward.unfollow(&flow, owner),
                 Command::Report(to) => {
                     let mut counters = self.counters;
                     counters.turn = self.server.counters();
@@ -567,6 +675,54 @@ impl Shard {
             }
         }
         Stop(false)
+    }
+}
+
+/// A datagram in a slot, or a run of them: `segment` bytes each, the last may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Burst {
+    slot: usize,
+    start: usize,
+    segment: usize,
+    len: usize,
+}
+
+impl Burst {
+    pub(super) fn of(slot: usize, pool: &Pool) -> Self {
+        let Received { len, segment, .. } = pool.meta(slot);
+        Self { slot, start: 0, segment, len }
+    }
+
+    fn is_run(&self) -> bool {
+        self.len > self.segment
+    }
+
+    pub(super) fn range(&self) -> Range<usize> {
+        self.start..self.start + self.len
+    }
+
+    /// A datagram may be empty; a run of them is not.
+    fn count(&self) -> usize {
+        if self.is_run() { self.len.div_ceil(self.segment) } else { 1 }
+    }
+
+    pub(super) fn singles(self) -> impl Iterator<Item = Self> {
+        (0..self.count()).map(move |n| {
+            let at = n * self.segment;
+            let len = self.segment.min(self.len - at);
+            Self { start: self.start + at, len, segment: len, ..self }
+        })
+    }
+
+    /// What is to be relayed of each datagram: of the full ones, and of a shorter last one.
+    fn pieces(self, payload: PayloadRange) -> impl Iterator<Item = Piece> {
+        let (len, skip) = (payload.end - payload.start, payload.start);
+        let first = Piece::plain(self.slot, self.start + skip, len);
+        let (full, rest) =
+            if self.is_run() { (self.len / self.segment, self.len % self.segment) } else { (1, 0) };
+        let at = self.start + full * self.segment;
+        let last = (rest > 0).then(|| first.single(at + skip.min(rest)..at + rest));
+        std::iter::once(Piece { count: full, stride: self.segment, ..first }).chain(last)
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //! While a stream is read, its input is a large buffer that the shard lends; what stays with it is the start of a
 //! frame.
-//! `ready` goes out with one write for many frames. When the client reads too slowly, frames wait in the backlog,
+//! One read brings many frames, and many TLS records; `ready` goes out with one write for many. When the client reads too slowly, frames wait in the backlog,
 //! which is bounded: the oldest relayed data is dropped first and whole, answers are kept.
 
 use std::collections::VecDeque;
@@ -173,38 +173,36 @@ impl Stream {
         (self.socket, self.tls, self.input[self.taken..].to_vec())
     }
 
-    /// Reads once into the input, through `scratch`. `false`: nothing more to read now.
-    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<bool, Over> {
+    /// Reads once into the input, through `scratch`. `false`: nothing more to read now. A read that does not fill
+    /// `scratch` has emptied the socket; unless the stream may have ended behind it, which is `thorough`.
+    pub(super) fn read(&mut self, scratch: &mut [u8], thorough: bool) -> Result<bool, Over> {
         self.input.drain(..std::mem::take(&mut self.taken));
         if self.input.len() > LONGEST {
             // Frames are taken as they become whole, so this much can't be the start of one.
             return Err(Over::Garbage);
         }
-        let Some(tls) = &mut self.tls else {
-            return match self.socket.read(scratch) {
-                Ok(0) => Err(Over::Gone),
+        if let Some(tls) = &mut self.tls {
+            // Plaintext first: a connection that was handed over may have some in store.
+            match tls.reader().read(scratch) {
+                Ok(0) => return Err(Over::Gone),
                 Ok(n) => {
                     self.input.extend_from_slice(&scratch[..n]);
-                    Ok(true)
+                    return Ok(true);
                 }
-                Err(error) => try_later(&error),
-            };
-        };
-        // Plaintext first: a connection that was handed over may have some in store.
-        match tls.reader().read(scratch) {
-            Ok(0) => return Err(Over::Gone),
-            Ok(n) => {
-                self.input.extend_from_slice(&scratch[..n]);
-                return Ok(true);
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(Over::Gone),
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Over::Gone),
         }
-        match tls.read_tls(&mut self.socket) {
-            Ok(0) => Err(Over::Gone),
-            Ok(_) => tls.process_new_packets().map(|_| true).map_err(|_| Over::Garbage),
-            Err(error) => try_later(&error),
+        let n = match self.socket.read(scratch) {
+            Ok(0) => return Err(Over::Gone),
+            Ok(n) => n,
+            Err(error) => return try_later(&error),
+        };
+        match &mut self.tls {
+            None => self.input.extend_from_slice(&scratch[..n]),
+            Some(tls) => decrypt(tls, &scratch[..n], &mut self.input)?,
         }
+        Ok(thorough || n == scratch.len())
     }
 
     /// Queues a whole frame; `false` if relayed data had to be dropped for it, or instead of it.
@@ -327,6 +325,22 @@ fn encrypt(tls: &mut ServerConnection, ready: &[u8]) -> io::Result<usize> {
     Ok(taken)
 }
 
+/// Takes all records that one read has brought.
+fn decrypt(tls: &mut ServerConnection, mut records: &[u8], input: &mut Vec<u8>) -> Result<(), Over> {
+    while !records.is_empty() {
+        match tls.read_tls(&mut records) {
+            // After its goodbye nothing counts; the next read tells.
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(_) => return Err(Over::Garbage),
+        }
+        tls.process_new_packets().map_err(|_| Over::Garbage)?;
+        // It ends with an error where there is no more for the moment; what was there is in the input.
+        let _ = tls.reader().read_to_end(input);
+    }
+    Ok(())
+}
+
 fn try_later(error: &io::Error) -> Result<bool, Over> {
     match error.kind() {
         io::ErrorKind::WouldBlock => Ok(false),
@@ -394,7 +408,7 @@ mod tests {
         for (sent, taken, left) in [(&b"abcdef"[..], 4, &b"ef"[..]), (b"gh", 0, b"efgh"), (b"i", 5, b"")] {
             far.write_all(sent).unwrap();
             stream.borrow(&mut lent);
-            while stream.read(&mut scratch) != Ok(true) {}
+            while stream.read(&mut scratch, true) != Ok(true) {}
             stream.consume(taken);
             stream.give_back(&mut lent);
             assert_eq!(stream.input(), left);

@@ -1,5 +1,6 @@
 //! Real sockets on loopback.
 
+mod moves;
 mod streams;
 
 use std::io::{Read, Write};
@@ -19,15 +20,20 @@ use crate::turn::RelayAddress;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn start(settings: Settings) -> Relay {
+    start_with(settings, |_| {})
+}
+
+fn start_with(settings: Settings, change: impl FnOnce(&mut turn::Settings)) -> Relay {
     let relay = |text: &str| {
         let ip: IpAddr = text.parse().unwrap();
         RelayAddress { local: ip, announced: ip }
     };
-    let turn = turn::Settings {
+    let mut turn = turn::Settings {
         relay_addresses: vec![relay("127.0.0.1"), relay("::1")],
         allow_peers: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
         ..turn::Settings::default()
     };
+    change(&mut turn);
     let users = vec![StaticUser { name: "alice".into(), password: "secret".to_owned().into() }];
     let auth = Authenticator::new(auth::Settings { users, ..auth::Settings::default() }, [1; 32]);
     let admission = Admission::new(StreamLimits { total: 64, per_address: 64 });
@@ -292,6 +298,66 @@ fn two_clients_of_one_server_meet_through_their_relays() {
     assert_eq!(bob.receive(), channel_data(0x4abc, b"ping"));
     bob.send(&channel_data(0x4abc, b"pong"));
     assert_eq!(alice.receive(), channel_data(0x4000, b"pong"));
+    relay.stop();
+}
+
+#[test]
+fn clients_on_different_shards_meet_without_the_kernel() {
+    let relay = start(settings(&["127.0.0.1:0"], &["127.0.0.1:0"]));
+    let (udp, tcp) = (relay.listeners()[0].1, relay.listeners()[1].1);
+    // The kernel chooses the shard of each: that all of them get one is as good as impossible.
+    let mut clients: Vec<Client> =
+        (0..40).map(|n| if n % 4 == 0 { Client::tcp(tcp) } else { Client::udp(udp) }).collect();
+    let relayed: Vec<SocketAddr> = clients.iter_mut().map(|c| c.allocate(17, 1)).collect();
+    let next = |n: usize| (n + 1) % 40;
+    for n in 0..40 {
+        clients[n].bind(0x4000, relayed[next(n)]);
+        // One of two answers through a channel.
+        match n % 2 {
+            0 => clients[next(n)].bind(0x4ABC, relayed[n]),
+            _ => clients[next(n)].permit(relayed[n]),
+        }
+    }
+    let mut sent = 0;
+    for len in [0, 5, 1_200, 1_200, 9_000, 60_000] {
+        let data: Vec<u8> = (0..len).map(|n| n as u8).collect();
+        // As many as a socket's buffer holds.
+        let burst = if len > 1_200 { 1 } else { 5 };
+        for n in 0..40 {
+            for _ in 0..burst {
+                clients[n].send(&channel_data(0x4000, &data));
+                sent += 1;
+            }
+            for _ in 0..burst {
+                let got = clients[next(n)].receive();
+                if n % 2 == 0 {
+                    assert_eq!(got, channel_data(0x4ABC, &data), "{len} bytes from {n}");
+                    continue;
+                }
+                let message = Message::parse(&got).unwrap();
+                assert_eq!(message.find(T::DATA).unwrap().value, data, "{len} bytes from {n}");
+                let from = message.find(T::XOR_PEER_ADDRESS).unwrap().decode(message.transaction_id());
+                assert_eq!(from, Ok(Attribute::XorPeerAddress(relayed[n])));
+            }
+        }
+    }
+    let counters = relay.counters();
+    assert_eq!((counters.turn.traffic.to_peers, counters.turn.traffic.to_client), (sent, sent));
+    assert!(counters.across > 0 && counters.across < sent, "{} of {sent} between shards", counters.across);
+    assert_eq!((counters.across_dropped, counters.send_dropped, counters.stream_dropped), (0, 0, 0));
+    relay.stop();
+}
+
+#[test]
+fn pinned_shards_with_buffers_of_their_own_relay_as_well() {
+    let own = Settings {
+        pin_shards: true,
+        socket_buffer: Some(1 << 20),
+        relay_socket_buffer: Some(1 << 20),
+        ..settings(&["127.0.0.1:0"], &[])
+    };
+    let relay = start(own);
+    relay_both_ways(&mut Client::udp(relay.listeners()[0].1), 1);
     relay.stop();
 }
 
@@ -679,7 +745,7 @@ fn a_run_of_requests_gets_all_its_answers() {
     let request = binding(1);
     pool.put(&request).unwrap();
     let target = Target { to: relay.listeners()[0].1, from: None };
-    let piece = Piece { header: [0; 48], header_len: 0, slot: 0, start: 0, len: request.len(), padding: 0 };
+    let piece = Piece::plain(0, 0, request.len());
     let mut outgoing = Outgoing::default();
     (0..180).for_each(|_| outgoing.push(target, piece, true));
     assert_eq!(Sender::new().send(socket.as_fd(), &mut outgoing, &pool).dropped, 0);

@@ -103,8 +103,9 @@ fn configuration(
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    // TURN clients offer none of these, or `stun.turn`; what speaks then shows in the first bytes.
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"stun.turn".to_vec()];
+    // TURN clients offer none of these, or RFC 7443's two names; what speaks then shows in the first bytes.
+    config.alpn_protocols =
+        ["h2", "http/1.1", "stun.turn", "stun.nat-discovery"].map(|name| name.as_bytes().to_vec()).into();
     Ok(Arc::new(config))
 }
 
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn a_self_signed_configuration_offers_what_is_spoken_here() {
         let config = self_signed(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
-        assert_eq!(config.alpn_protocols, [&b"h2"[..], b"http/1.1", b"stun.turn"]);
+        assert_eq!(config.alpn_protocols, [&b"h2"[..], b"http/1.1", b"stun.turn", b"stun.nat-discovery"]);
         assert!(self_signed(vec!["no\u{e9}".into()]).is_err());
     }
 }

@@ -1,34 +1,41 @@
-//! Datagrams in batches: the one module with system calls that have no safe form.
-//!
-//! What enters and leaves is safe: a [`Pool`] of buffers that receives, and [`Message`]s that name parts of it to
-//! be sent. Pointers exist only while one function here runs.
+//! Datagrams in batches: what is received and what is to be sent. The system calls are in `udp/linux.rs`, the one module
+//! with unsafe code; other systems have the plain ones of `udp/plain.rs`.
 //!
 //! ```text
-//! one recvmmsg ──► slot  |<- HEADROOM ->|<- datagram, or a run of equal ones (UDP_GRO) ->|<- TAILROOM ->|
-//!                        |              |
-//! one sendmmsg ◄── Message: pieces, each a header (in the message) and a part of a slot;
-//!                  several pieces of one length leave as one run (UDP_SEGMENT)
+//! one recvmmsg ──► slot  |<- datagram, or a run of equal ones (UDP_GRO) ->|
+//!                        |   ▲         ▲         ▲
+//! one sendmmsg ◄── Piece: the same part of each datagram of a run, and a header that goes before each;
+//!                  pieces of one length to one target leave as one run (UDP_SEGMENT)
 //! ```
-#![expect(unsafe_code, reason = "recvmmsg, sendmmsg and their control messages")]
+//! Nothing is copied: headers and parts are gathered by the system.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(any(not(target_os = "linux"), test))]
+mod plain;
+
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(not(target_os = "linux"))]
+use plain as system;
 
 use std::io;
-use std::mem::{size_of, zeroed};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+
+pub(super) use system::{ask, take_error};
 
 use crate::turn::Framing;
 
 /// The longest datagram, and with UDP_GRO the longest run of them.
 const DATAGRAM: usize = 65_536;
-/// A slot holds padding behind its datagram, too.
-const SLOT: usize = DATAGRAM + 16;
 /// Segments in one UDP_SEGMENT send: the kernel's limit.
-pub(super) const MAX_SEGMENTS: usize = 64;
+const MAX_SEGMENTS: usize = 64;
 /// Bytes in one UDP_SEGMENT send, headers included.
 const MAX_RUN: usize = 65_000;
-/// Room for the control messages we read and write.
-const CONTROL: usize = 128;
+/// Messages in one system call.
+pub(super) const BATCH: usize = 64;
 
 /// What is known of a received slot.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +49,9 @@ pub(super) struct Received {
     pub segment: usize,
 }
 
+/// Shows what can't be answered as what it is: from nowhere.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
 /// Buffers of one shard, filled by [`receive`](Self::receive) and used again after [`reset`](Self::reset).
 pub(super) struct Pool {
     bytes: Box<[u8]>,
@@ -49,17 +59,17 @@ pub(super) struct Pool {
     /// Slots behind these were filled by [`put`](Self::put) since the last receive.
     arrived: usize,
     slots: usize,
-    scratch: Box<Scratch>,
+    receiver: system::Receiver,
 }
 
 impl Pool {
     pub(super) fn new(slots: usize) -> Self {
         Self {
-            bytes: vec![0; slots * SLOT].into_boxed_slice(),
+            bytes: vec![0; slots * DATAGRAM].into_boxed_slice(),
             received: Vec::with_capacity(slots),
             arrived: 0,
             slots,
-            scratch: Box::new(Scratch::new()),
+            receiver: system::Receiver::new(),
         }
     }
 
@@ -85,14 +95,9 @@ impl Pool {
         if self.free() == 0 || bytes.len() > DATAGRAM {
             return None;
         }
-        self.bytes[slot * SLOT..][..bytes.len()].copy_from_slice(bytes);
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        self.received.push(Received {
-            from: nowhere,
-            local: None,
-            len: bytes.len(),
-            segment: bytes.len().max(1),
-        });
+        self.bytes[slot * DATAGRAM..][..bytes.len()].copy_from_slice(bytes);
+        let len = bytes.len();
+        self.received.push(Received { from: NOWHERE, local: None, len, segment: len.max(1) });
         Some(slot)
     }
 
@@ -102,7 +107,7 @@ impl Pool {
 
     /// The part of a slot.
     pub(super) fn part(&self, slot: usize, part: Range<usize>) -> &[u8] {
-        &self.bytes[slot * SLOT..][part]
+        &self.bytes[slot * DATAGRAM..][part]
     }
 
     /// Reads up to `max` datagrams, or runs of them, into free slots; which slots those are. Fewer than `max` means
@@ -110,78 +115,58 @@ impl Pool {
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>, max: usize) -> io::Result<Range<usize>> {
         let first = self.received.len();
         let want = max.min(self.free()).min(BATCH);
-        let scratch = &mut *self.scratch;
-        let room = &mut self.bytes[first * SLOT..(first + want) * SLOT];
-        for (i, slot) in room.chunks_exact_mut(SLOT).enumerate() {
-            scratch.iovs[i] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: DATAGRAM };
-            let header = &mut scratch.messages[i].msg_hdr;
-            header.msg_name = (&raw mut scratch.names[i]).cast();
-            header.msg_namelen = size_of::<libc::sockaddr_storage>() as u32;
-            header.msg_iov = &raw mut scratch.iovs[i];
-            header.msg_iovlen = 1;
-            header.msg_control = scratch.controls[i].0.as_mut_ptr().cast();
-            header.msg_controllen = CONTROL;
-            header.msg_flags = 0;
-        }
-        // SAFETY: each of the `want` messages points to its own name, vector and control buffer in `scratch` and its
-        // own slot of `self.bytes`, with their true lengths; all outlive the call.
-        let n = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                scratch.messages.as_mut_ptr(),
-                want as u32,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-            )
-        };
-        if n < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        for i in 0..n as usize {
-            let message = &scratch.messages[i];
-            let len = message.msg_len as usize;
-            let (mut local, mut segment) = (None, len);
-            for_each_control(&message.msg_hdr, |level, kind, data| match (level, kind) {
-                (libc::SOL_UDP, libc::UDP_GRO) => segment = read::<i32>(data).map_or(len, |s| s as usize),
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    local = read::<libc::in_pktinfo>(data).map(|i| v4(i.ipi_addr).into());
-                }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    local =
-                        read::<libc::in6_pktinfo>(data).map(|i| Ipv6Addr::from(i.ipi6_addr.s6_addr).into());
-                }
-                _ => {}
-            });
-            // A source that is no IP address can't be answered: shown as what it is, nowhere.
-            let from = address(&scratch.names[i]).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-            self.received.push(Received { from, local, len, segment: segment.max(1) });
-        }
+        let room = &mut self.bytes[first * DATAGRAM..(first + want) * DATAGRAM];
+        self.receiver.receive(socket, room, &mut self.received)?;
         self.arrived = self.received.len();
         Ok(first..self.arrived)
     }
 }
 
-/// A part of a slot to be sent, with bytes before and behind it.
+/// Datagrams to be sent: parts of a slot, each with bytes before and behind it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece {
     pub header: [u8; Framing::HEADROOM],
     /// The header is the last `header_len` bytes of `header`.
     pub header_len: usize,
     pub slot: usize,
-    /// Part of the slot.
+    /// Where the first part begins in the slot.
     pub start: usize,
+    /// Bytes of each part.
     pub len: usize,
-    /// Zero bytes behind it.
+    /// Zero bytes behind each.
     pub padding: usize,
+    /// How many parts.
+    pub count: usize,
+    /// From the start of one part to the start of the next.
+    pub stride: usize,
 }
 
 impl Piece {
-    pub(super) fn size(&self) -> usize {
+    /// One datagram: a part of a slot as it is.
+    pub(super) fn plain(slot: usize, start: usize, len: usize) -> Self {
+        let header = [0; Framing::HEADROOM];
+        Self { header, header_len: 0, slot, start, len, padding: 0, count: 1, stride: 0 }
+    }
+
+    /// One of its datagrams: this part of the slot, in the same wrapping.
+    pub(super) fn single(mut self, part: Range<usize>) -> Self {
+        (self.start, self.len, self.count) = (part.start, part.len(), 1);
+        self
+    }
+
+    /// Bytes of each datagram.
+    fn size(&self) -> usize {
         self.header_len + self.len + self.padding
+    }
+
+    /// Where the parts lie in the slot.
+    pub(super) fn into_parts(self) -> impl Iterator<Item = Range<usize>> {
+        let Self { start, len, count, stride, .. } = self;
+        (0..count).map(move |n| start + n * stride).map(move |at| at..at + len)
     }
 }
 
-/// What goes to one address in one go: one datagram, or a run of equal ones.
+/// Where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub to: SocketAddr,
@@ -189,12 +174,24 @@ pub(super) struct Target {
     pub from: Option<IpAddr>,
 }
 
+/// What goes to one target in one go: one datagram, or several of one size, the last may be shorter.
+#[derive(Clone, Debug)]
+struct Run {
+    target: Target,
+    pieces: Range<usize>,
+    /// Datagrams.
+    count: usize,
+    /// Bytes of each but the last.
+    size: usize,
+    /// The last one is full, so another may follow.
+    open: bool,
+}
+
 /// Datagrams waiting to be sent from one socket. Holds no memory once it has seen its largest batch.
 #[derive(Default)]
 pub(super) struct Outgoing {
     pieces: Vec<Piece>,
-    /// Each target with the range of its pieces.
-    runs: Vec<(Target, Range<usize>)>,
+    runs: Vec<Run>,
 }
 
 impl Outgoing {
@@ -202,28 +199,59 @@ impl Outgoing {
         self.runs.is_empty()
     }
 
-    /// Adds a datagram. Joins it to the last run if it goes to the same place and fits: all of a run but its last
-    /// are of one size.
-    pub(super) fn push(&mut self, target: Target, piece: Piece, gso: bool) {
-        let end = self.pieces.len();
-        if let Some((last, range)) = self.runs.last_mut().filter(|(last, _)| gso && *last == target) {
-            let size = self.pieces[range.start].size();
-            let last_is_full = self.pieces[end - 1].size() == size;
-            let fits = range.len() < MAX_SEGMENTS && (range.len() + 1) * size <= MAX_RUN;
-            if last_is_full && fits && piece.size() <= size && piece.size() > 0 {
-                debug_assert_eq!(*last, target);
-                range.end += 1;
-                self.pieces.push(piece);
-                return;
+    /// Adds datagrams. Joins them to the last run if they go to the same place and fit.
+    pub(super) fn push(&mut self, target: Target, mut piece: Piece, gso: bool) {
+        let size = piece.size();
+        let most = if gso && size > 0 { (MAX_RUN / size).clamp(1, MAX_SEGMENTS) } else { 1 };
+        while piece.count > 0 {
+            let last = self.runs.last_mut().filter(|r| gso && r.open && r.target == target && size > 0);
+            let (taken, joined) = match last {
+                Some(run) if run.size == size && run.count < most => {
+                    let taken = piece.count.min(most - run.count);
+                    run.count += taken;
+                    (taken, Some(run))
+                }
+                Some(run)
+                    if size < run.size
+                        && run.count < MAX_SEGMENTS
+                        && (run.count + 1) * run.size <= MAX_RUN =>
+                {
+                    run.count += 1;
+                    run.open = false;
+                    (1, Some(run))
+                }
+                _ => (piece.count.min(most), None),
+            };
+            self.pieces.push(Piece { count: taken, ..piece });
+            let end = self.pieces.len();
+            match joined {
+                Some(run) => run.pieces.end = end,
+                None => {
+                    self.runs.push(Run { target, pieces: end - 1..end, count: taken, size, open: true });
+                }
             }
+            piece.count -= taken;
+            piece.start += taken * piece.stride;
         }
-        self.pieces.push(piece);
-        self.runs.push((target, end..end + 1));
     }
 
     pub(super) fn clear(&mut self) {
         self.pieces.clear();
         self.runs.clear();
+    }
+
+    /// Makes a run of its own of each datagram of a run.
+    fn take_apart(&mut self, at: usize) {
+        let Run { target, pieces, .. } = self.runs[at].clone();
+        let first = self.pieces.len();
+        for index in pieces {
+            let piece = self.pieces[index];
+            self.pieces.extend(piece.into_parts().map(|part| piece.single(part)));
+        }
+        let single = |i: usize| (i..i + 1, self.pieces[i].size());
+        let singles = (first..self.pieces.len()).map(single);
+        let singles = singles.map(|(pieces, size)| Run { target, pieces, count: 1, size, open: false });
+        self.runs.splice(at..=at, singles);
     }
 }
 
@@ -236,17 +264,12 @@ pub(super) struct Sent {
     pub no_gso: bool,
 }
 
-/// Sends messages of one shard.
-pub(super) struct Sender {
-    scratch: Box<Scratch>,
-    iovs: Vec<libc::iovec>,
-}
-
-static ZEROES: [u8; 4] = [0; 4];
+/// Sends what waits, of one shard.
+pub(super) struct Sender(system::Transmitter);
 
 impl Sender {
     pub(super) fn new() -> Self {
-        Self { scratch: Box::new(Scratch::new()), iovs: Vec::with_capacity(3 * BATCH) }
+        Self(system::Transmitter::new())
     }
 
     /// Sends all that waits, and empties the queue. A datagram that the system refuses is dropped, as UDP may; a run
@@ -257,36 +280,25 @@ impl Sender {
         let mut retried = false;
         while at < outgoing.runs.len() {
             let batch = &outgoing.runs[at..outgoing.runs.len().min(at + BATCH)];
-            self.describe(batch, &outgoing.pieces, pool);
-            // SAFETY: `describe` made `batch.len()` messages; what they point to lives in `self`, `outgoing`, `pool`
-            // or a static, none of which changes until the call has returned.
-            let n = unsafe {
-                libc::sendmmsg(
-                    socket.as_raw_fd(),
-                    self.scratch.messages.as_mut_ptr(),
-                    batch.len() as u32,
-                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-                )
+            let error = match self.0.send(socket, batch, &outgoing.pieces, pool) {
+                Ok(n) => {
+                    (at, retried) = (at + n, false);
+                    continue;
+                }
+                Err(error) => error.raw_os_error(),
             };
-            if n > 0 {
-                (at, retried) = (at + n as usize, false);
-                continue;
-            }
-            let error = io::Error::last_os_error().raw_os_error();
-            let (target, pieces) = batch[0].clone();
             match error {
                 Some(libc::EINTR) => {}
                 // The socket's buffer is full, so it is for what comes next.
                 Some(libc::EAGAIN | libc::ENOBUFS) => {
-                    sent.dropped +=
-                        outgoing.runs[at..].iter().map(|(_, pieces)| pieces.len() as u64).sum::<u64>();
+                    sent.dropped += outgoing.runs[at..].iter().map(|run| run.count as u64).sum::<u64>();
                     break;
                 }
                 // An ICMP error that waited on the socket is reported once, in place of whatever comes next.
                 _ if !retried => retried = true,
-                error if pieces.len() > 1 => {
+                error if batch[0].count > 1 => {
                     sent.no_gso |= error == Some(libc::EIO);
-                    outgoing.runs.splice(at..=at, pieces.map(|piece| (target, piece..piece + 1)));
+                    outgoing.take_apart(at);
                     retried = false;
                 }
                 _ => {
@@ -297,190 +309,6 @@ impl Sender {
         }
         outgoing.clear();
         sent
-    }
-
-    /// Writes the messages of a batch into the scratch space.
-    fn describe(&mut self, batch: &[(Target, Range<usize>)], pieces: &[Piece], pool: &Pool) {
-        let iov =
-            |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        self.iovs.clear();
-        debug_assert!(batch.len() <= BATCH);
-        // All vectors first: they must not move once a message points to them.
-        for (_, range) in batch {
-            for piece in &pieces[range.clone()] {
-                self.iovs.push(iov(&piece.header[Framing::HEADROOM - piece.header_len..]));
-                self.iovs.push(iov(pool.part(piece.slot, piece.start..piece.start + piece.len)));
-                self.iovs.push(iov(&ZEROES[..piece.padding]));
-            }
-        }
-        let mut next = 0;
-        for (i, (target, range)) in batch.iter().enumerate() {
-            let scratch = &mut *self.scratch;
-            let name_len = write_address(target.to, &mut scratch.names[i]);
-            let control = &mut scratch.controls[i];
-            let mut used = 0;
-            if let Some(from) = target.from {
-                used += control.write_source(used, from);
-            }
-            if range.len() > 1 {
-                let segment = pieces[range.start].size() as u16;
-                used += control.write(used, libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
-            }
-            let header = &mut scratch.messages[i].msg_hdr;
-            header.msg_name = (&raw mut scratch.names[i]).cast();
-            header.msg_namelen = name_len;
-            header.msg_iov = &raw mut self.iovs[next];
-            header.msg_iovlen = 3 * range.len();
-            header.msg_control = if used == 0 { std::ptr::null_mut() } else { control.0.as_mut_ptr().cast() };
-            header.msg_controllen = used;
-            header.msg_flags = 0;
-            next += 3 * range.len();
-        }
-    }
-}
-
-/// Messages in one system call.
-pub(super) const BATCH: usize = 64;
-
-/// What the kernel reads and writes besides payloads. Plain memory, made once.
-struct Scratch {
-    messages: [libc::mmsghdr; BATCH],
-    names: [libc::sockaddr_storage; BATCH],
-    iovs: [libc::iovec; BATCH],
-    controls: [Control; BATCH],
-}
-
-impl Scratch {
-    fn new() -> Self {
-        // SAFETY: all fields are plain old data for which zero bytes are valid.
-        unsafe { zeroed() }
-    }
-}
-
-// SAFETY: the pointers inside are written anew before each system call and never read after it; between calls they
-// are dead values.
-unsafe impl Send for Scratch {}
-// SAFETY: as for `Scratch`: the vectors are written anew before each system call.
-unsafe impl Send for Sender {}
-
-/// A buffer for control messages, aligned as they must be.
-#[repr(C, align(8))]
-#[derive(Clone, Copy)]
-struct Control([u8; CONTROL]);
-
-impl Control {
-    /// Appends a control message at `at`; returns the bytes it takes.
-    fn write(&mut self, at: usize, level: i32, kind: i32, data: &[u8]) -> usize {
-        // SAFETY: both are arithmetic on their argument.
-        let (space, len) = unsafe {
-            (libc::CMSG_SPACE(data.len() as u32) as usize, libc::CMSG_LEN(data.len() as u32) as usize)
-        };
-        // Header: cmsg_len (usize), cmsg_level, cmsg_type, then the data, as libc::cmsghdr lays them out on Linux.
-        let out = &mut self.0[at..at + space];
-        out.fill(0);
-        out[..8].copy_from_slice(&len.to_ne_bytes());
-        out[8..12].copy_from_slice(&level.to_ne_bytes());
-        out[12..16].copy_from_slice(&kind.to_ne_bytes());
-        out[16..16 + data.len()].copy_from_slice(data);
-        space
-    }
-
-    fn write_source(&mut self, at: usize, from: IpAddr) -> usize {
-        match from {
-            IpAddr::V4(ip) => {
-                // in_pktinfo: interface index, the source address, an address that is ignored.
-                let mut info = [0; 12];
-                info[4..8].copy_from_slice(&ip.octets());
-                self.write(at, libc::IPPROTO_IP, libc::IP_PKTINFO, &info)
-            }
-            IpAddr::V6(ip) => {
-                // in6_pktinfo: the source address, interface index.
-                let mut info = [0; 20];
-                info[..16].copy_from_slice(&ip.octets());
-                self.write(at, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info)
-            }
-        }
-    }
-}
-
-fn for_each_control(header: &libc::msghdr, mut f: impl FnMut(i32, i32, &[u8])) {
-    // SAFETY: the kernel has filled `msg_controllen` bytes at `msg_control`, which still is a live buffer; the macros
-    // walk inside these bounds.
-    unsafe {
-        let mut control = libc::CMSG_FIRSTHDR(header);
-        while !control.is_null() {
-            let c = &*control;
-            let len = c.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
-            f(c.cmsg_level, c.cmsg_type, std::slice::from_raw_parts(libc::CMSG_DATA(control), len));
-            control = libc::CMSG_NXTHDR(header, control);
-        }
-    }
-}
-
-/// Types for which any bytes are a value.
-///
-/// # Safety
-/// No padding matters, no bit pattern is invalid, nothing is a reference.
-unsafe trait Plain: Copy {}
-// SAFETY: integers, and C structs of integers.
-unsafe impl Plain for i32 {}
-// SAFETY: as above.
-unsafe impl Plain for libc::in_pktinfo {}
-// SAFETY: as above.
-unsafe impl Plain for libc::in6_pktinfo {}
-// SAFETY: as above.
-unsafe impl Plain for libc::sock_extended_err {}
-
-/// A plain C value at the start of `bytes`.
-fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
-    // SAFETY: there are enough bytes, and any bytes are a T.
-    (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
-}
-
-fn v4(addr: libc::in_addr) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from_be(addr.s_addr))
-}
-
-fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
-    // SAFETY: the storage is larger than both and aligned for both; the family says which one the kernel wrote.
-    unsafe {
-        match i32::from(name.ss_family) {
-            libc::AF_INET => {
-                let a = &*(&raw const *name).cast::<libc::sockaddr_in>();
-                Some(SocketAddrV4::new(v4(a.sin_addr), u16::from_be(a.sin_port)).into())
-            }
-            libc::AF_INET6 => {
-                let a = &*(&raw const *name).cast::<libc::sockaddr_in6>();
-                let (ip, port) = (Ipv6Addr::from(a.sin6_addr.s6_addr), u16::from_be(a.sin6_port));
-                Some(SocketAddrV6::new(ip, port, 0, a.sin6_scope_id).into())
-            }
-            _ => None,
-        }
-    }
-}
-
-fn write_address(addr: SocketAddr, name: &mut libc::sockaddr_storage) -> u32 {
-    // SAFETY: the storage is larger than both and aligned for both.
-    unsafe {
-        match addr {
-            SocketAddr::V4(a) => {
-                let out = &mut *(&raw mut *name).cast::<libc::sockaddr_in>();
-                *out = zeroed();
-                out.sin_family = libc::AF_INET as u16;
-                out.sin_port = a.port().to_be();
-                out.sin_addr.s_addr = u32::from(*a.ip()).to_be();
-                size_of::<libc::sockaddr_in>() as u32
-            }
-            SocketAddr::V6(a) => {
-                let out = &mut *(&raw mut *name).cast::<libc::sockaddr_in6>();
-                *out = zeroed();
-                out.sin6_family = libc::AF_INET6 as u16;
-                out.sin6_port = a.port().to_be();
-                out.sin6_addr.s6_addr = a.ip().octets();
-                out.sin6_scope_id = a.scope_id();
-                size_of::<libc::sockaddr_in6>() as u32
-            }
-        }
     }
 }
 
@@ -495,44 +323,6 @@ pub(super) struct IcmpError {
     pub mtu: u32,
 }
 
-/// Takes the next error that waits on a socket; `None` when there is none. Errors of this machine itself, which no
-/// ICMP message brought, are `Some(None)`.
-pub(super) fn take_error(socket: BorrowedFd<'_>) -> Option<Option<IcmpError>> {
-    let mut control = Control([0; CONTROL]);
-    // SAFETY: all zero is a valid sockaddr_storage and msghdr; the message points to locals that outlive the call.
-    let (name, header, n) = unsafe {
-        let mut name: libc::sockaddr_storage = zeroed();
-        let mut header: libc::msghdr = zeroed();
-        header.msg_name = (&raw mut name).cast();
-        header.msg_namelen = size_of::<libc::sockaddr_storage>() as u32;
-        header.msg_control = control.0.as_mut_ptr().cast();
-        header.msg_controllen = CONTROL;
-        let n = libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT);
-        (name, header, n)
-    };
-    if n < 0 {
-        return None;
-    }
-    let mut error = None;
-    for_each_control(&header, |level, kind, data| {
-        let ip = (level == libc::IPPROTO_IP && kind == libc::IP_RECVERR)
-            || (level == libc::IPPROTO_IPV6 && kind == libc::IPV6_RECVERR);
-        if let Some(e) = read::<libc::sock_extended_err>(data).filter(|_| ip) {
-            let icmp = e.ee_origin == libc::SO_EE_ORIGIN_ICMP || e.ee_origin == libc::SO_EE_ORIGIN_ICMP6;
-            //= 8656-18.13-2
-            let too_big = e.ee_errno == libc::EMSGSIZE as u32;
-            let mtu = if too_big { e.ee_info } else { 0 };
-            error = address(&name).filter(|_| icmp).map(|to| IcmpError {
-                to,
-                kind: e.ee_type,
-                code: e.ee_code,
-                mtu,
-            });
-        }
-    });
-    Some(error)
-}
-
 /// What a datagram socket is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -544,38 +334,6 @@ pub(super) enum Wish {
     Errors,
     /// Set the DF bit on what is sent, or let routers cut it.
     DontFragment(bool),
-}
-
-/// Asks a socket for something. Where the system can't, all else works without.
-pub(super) fn ask(socket: BorrowedFd<'_>, v6: bool, wish: Wish) -> io::Result<()> {
-    let (level, option, value) = match (wish, v6) {
-        (Wish::PacketInfo, false) => (libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
-        (Wish::PacketInfo, true) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
-        (Wish::Gro, _) => (libc::SOL_UDP, libc::UDP_GRO, 1),
-        (Wish::Errors, false) => (libc::IPPROTO_IP, libc::IP_RECVERR, 1),
-        (Wish::Errors, true) => (libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1),
-        (Wish::DontFragment(true), false) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO),
-        (Wish::DontFragment(false), false) => {
-            (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
-        }
-        (Wish::DontFragment(true), true) => {
-            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)
-        }
-        (Wish::DontFragment(false), true) => {
-            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)
-        }
-    };
-    // SAFETY: the value is an int that outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as u32,
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -593,7 +351,7 @@ mod tests {
     fn piece(slot: usize, start: usize, len: usize, header: &[u8], padding: usize) -> Piece {
         let mut room = [0; Framing::HEADROOM];
         room[Framing::HEADROOM - header.len()..].copy_from_slice(header);
-        Piece { header: room, header_len: header.len(), slot, start, len, padding }
+        Piece { header: room, header_len: header.len(), padding, ..Piece::plain(slot, start, len) }
     }
 
     fn receive_all(socket: &UdpSocket, count: usize) -> Vec<Vec<u8>> {
@@ -750,5 +508,52 @@ mod tests {
         });
         assert_eq!(error, Some(Some(IcmpError { to: gone, kind: 3, code: 3, mtu: 0 })));
         assert_eq!(take_error(relay.as_fd()), None);
+    }
+
+    #[test]
+    fn a_run_goes_on_as_a_run_with_a_header_before_each() {
+        let (relay, bob) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        let mut pool = Pool::new(1);
+        let bytes: Vec<u8> = (0..70 * 104).map(|n| (n / 104) as u8).collect();
+        pool.put(&bytes).unwrap();
+        let target = Target { to: bob.local_addr().unwrap(), from: None };
+        for (header, padding) in [(&b""[..], 0), (b"head", 0), (b"0123456789", 3)] {
+            let mut outgoing = Outgoing::default();
+            // Of each 104 bytes the last 100; more than fit one run, and then a shorter one.
+            let run = Piece { count: 69, stride: 104, ..piece(0, 4, 100, header, padding) };
+            outgoing.push(target, run, true);
+            outgoing.push(target, piece(0, 69 * 104, 50, header, padding), true);
+            assert_eq!(outgoing.runs.iter().map(|r| r.count).collect::<Vec<_>>(), [64, 6]);
+            assert_eq!((outgoing.pieces.len(), outgoing.runs[1].open), (3, false));
+            assert_eq!(Sender::new().send(relay.as_fd(), &mut outgoing, &pool), Sent::default());
+            let datagrams = receive_all(&bob, 70);
+            assert_eq!(datagrams.len(), 70);
+            for (n, datagram) in datagrams.iter().enumerate() {
+                let data = vec![n as u8; if n == 69 { 50 } else { 100 }];
+                assert_eq!(*datagram, [header, &data, &[0; 3][..padding]].concat());
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_can_be_taken_apart() {
+        let target = Target { to: "127.0.0.1:9".parse().unwrap(), from: None };
+        let mut outgoing = Outgoing::default();
+        outgoing.push(target, piece(0, 0, 7, b"", 0), true);
+        outgoing.push(target, Piece { count: 3, stride: 10, ..piece(0, 100, 7, b"", 0) }, true);
+        outgoing.push(target, piece(0, 200, 5, b"", 0), true);
+        outgoing.push(target, piece(0, 300, 9, b"", 0), true);
+        outgoing.take_apart(0);
+        let starts: Vec<_> = outgoing.runs.iter().map(|r| outgoing.pieces[r.pieces.start].start).collect();
+        assert_eq!(starts, [0, 100, 110, 120, 200, 300]);
+        assert!(outgoing.runs[..5].iter().all(|r| r.count == 1 && r.pieces.len() == 1));
+    }
+
+    #[test]
+    fn without_runs_each_datagram_goes_alone() {
+        let target = Target { to: "127.0.0.1:9".parse().unwrap(), from: None };
+        let mut outgoing = Outgoing::default();
+        outgoing.push(target, Piece { count: 3, stride: 10, ..piece(0, 0, 7, b"", 0) }, false);
+        assert_eq!(outgoing.runs.iter().map(|r| r.count).collect::<Vec<_>>(), [1, 1, 1]);
     }
 }

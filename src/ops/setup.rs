@@ -54,21 +54,26 @@ impl Setup {
     }
 
     pub(super) fn net(&self) -> net::Settings {
-        let mut udp = self.config.listen.udp.clone();
+        let (mut udp, mut tcp) = (self.config.listen.udp.clone(), self.config.listen.tcp.clone());
         if let Some(turn::NatDiscovery { addresses, ports }) = self.nat_discovery() {
             let corners = addresses.into_iter().flat_map(|ip| ports.map(|port| SocketAddr::new(ip, port)));
             for corner in corners.collect::<Vec<_>>() {
-                if !udp.iter().any(|listener| covers(*listener, corner)) {
-                    udp.push(corner);
+                let streams = (!tcp.is_empty()).then_some(&mut tcp);
+                for listeners in [Some(&mut udp), streams].into_iter().flatten() {
+                    if !listeners.iter().any(|listener| covers(*listener, corner)) {
+                        listeners.push(corner);
+                    }
                 }
             }
         }
         net::Settings {
             udp,
-            tcp: self.config.listen.tcp.clone(),
+            tcp,
             relay_ports: self.config.relay.ports.clone(),
             shards: self.config.shards,
             socket_buffer: self.config.socket_buffer,
+            relay_socket_buffer: self.config.relay.socket_buffer,
+            pin_shards: self.config.pin_shards,
             first_message_timeout: self.config.connections.handshake_timeout,
             ..net::Settings::default()
         }
@@ -98,6 +103,10 @@ impl Setup {
             max_connections: connections.total,
             connections_per_address: connections.per_address,
             handshake_timeout: connections.handshake_timeout,
+            socketio: self.config.socketio.enabled,
+            socketio_capacity: self.config.socketio.capacity,
+            static_dir: self.config.pages.directory.clone(),
+            static_policy: self.config.pages.policy.clone(),
             ..http::Settings::default()
         }
     }

@@ -12,7 +12,7 @@ use super::allocation::{Allocation, Relay};
 use super::policy::tunnel;
 use super::rejection::Rejection;
 use super::request::Request;
-use super::shared::{Limit, ReservationToken};
+use super::shared::{Holder, Limit, ReservationToken};
 use super::{BindError, Event, FiveTuple, Output, PortChoice, RelayAddr, RelayId, RelayTransport, Server};
 use crate::auth::Identity;
 use crate::stun::{Attribute, AttributeType, Family, Message};
@@ -246,7 +246,8 @@ impl Server {
                 // Its life begins when the client is told.
                 let expires = now.instant;
                 *allocation.relay_mut(family) = Some(Relay { id: relay, announced, local, expires });
-                self.shared.set_relay_port(allocation.transport, local, true);
+                let holder = Holder { shard: self.shard, relay };
+                self.shared.open_relay_port(allocation.transport, local, holder);
             }
             // If nothing comes of both families, that one of them is full says more than that the other is not there.
             Err(BindError::FamilyNotSupported) if allocation.failed.is_some() => {}
@@ -264,12 +265,12 @@ impl Server {
 
     /// The client has gone before its allocation was made; returns whether it was so. The slot stays taken until all
     /// sockets have been heard of: nobody else may get their ids meanwhile.
-    pub(super) fn abandon(&mut self, now: Now, slot: usize) -> bool {
+    pub(super) fn abandon(&mut self, slot: usize) -> bool {
         let Some(pending) = self.pending.get_mut(&slot) else { return false };
         pending.abandoned = true;
         self.by_flow.remove(&pending.flow);
         for family in [Family::V4, Family::V6] {
-            self.close_relay(now, slot, family);
+            self.close_relay(slot, family);
         }
         true
     }

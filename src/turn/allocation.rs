@@ -4,12 +4,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::meter::Meter;
+use super::meter::{Load, Meter};
 use super::mobility::Mobility;
 use super::shared::{ReservationToken, Ticket};
 use super::sorted_map::SortedMap;
 use super::{
-    Access, BindError, ConnectionId, FiveTuple, Limits, PeerAddr, RelayAddr, RelayId, RelayTransport,
+    Access, BindError, ConnectionId, FiveTuple, Grant, Limits, PeerAddr, RelayAddr, RelayId, RelayTransport,
 };
 use crate::auth::Identity;
 use crate::stun::{ChannelNumber, Family, TransactionId};
@@ -98,16 +98,24 @@ impl Allocation {
         self.mobility.as_ref().is_none_or(|m| !m.lost)
     }
 
-    /// Counts a datagram against the caps of the allocation and of its user.
-    pub(super) fn admit(&self, limits: &Limits, len: usize, now: Instant) -> bool {
-        self.meter.admit(limits.allocation_rates, len, now)
-            && self.ticket.meter().admit(limits.user_rates, len, now)
+    /// Counts a load against the caps of the allocation and of its user: all of it, or nothing.
+    pub(super) fn admit(&self, limits: &Limits, load: Load, now: Instant) -> bool {
+        if !self.meter.admit(limits.allocation_rates, load, now) {
+            return false;
+        }
+        let admitted = self.ticket.meter().admit(limits.user_rates, load, now);
+        if !admitted {
+            self.meter.forget(limits.allocation_rates, load);
+        }
+        admitted
     }
 
-    /// When the next thing here ends.
-    pub(super) fn next_expiry(&self) -> Option<Instant> {
+    /// When the next thing here ends. Permissions and channels count until their very end (each datagram looks), but
+    /// are cleared away a little later, `jitter` after it: not those of all allocations at once.
+    pub(super) fn next_expiry(&self, jitter: Duration) -> Option<Instant> {
         let connections = self.connections.iter().filter_map(|c| c.until);
-        self.relays().map(|r| r.expires).chain(self.peers.expiries()).chain(connections).min()
+        let peers = self.peers.expiries().map(|at| at + jitter);
+        self.relays().map(|r| r.expires).chain(peers).chain(connections).min()
     }
 }
 
@@ -153,6 +161,18 @@ pub struct Traffic {
     pub to_client_bytes: u64,
 }
 
+impl Traffic {
+    pub(super) fn count_to_peers(&mut self, load: Load) {
+        self.to_peers += load.count;
+        self.to_peers_bytes += load.bytes;
+    }
+
+    pub(super) fn count_to_client(&mut self, load: Load) {
+        self.to_client += load.count;
+        self.to_client_bytes += load.bytes;
+    }
+}
+
 /// Permissions and channels (RFC 8656 sections 9 and 12).
 #[derive(Debug, Default)]
 pub(super) struct Peers {
@@ -190,32 +210,52 @@ impl Peers {
         self.peer_of(number, now).map(|_| number)
     }
 
-    /// Installs or refreshes a permission.
-    pub(super) fn permit(&mut self, peer: IpAddr, access: Access, now: Instant) {
-        self.permissions.insert(peer, Permission { access, expires: now + PERMISSION_LIFETIME });
+    /// Installs or refreshes a permission. Returns when it ends.
+    pub(super) fn permit(&mut self, peer: IpAddr, access: Access, now: Instant) -> Instant {
+        let expires = now + PERMISSION_LIFETIME;
+        self.permissions.insert(peer, Permission { access, expires });
+        expires
     }
 
-    /// Binds or refreshes a channel. The caller has checked that neither side is bound elsewhere.
-    pub(super) fn bind(&mut self, number: ChannelNumber, peer: PeerAddr, now: Instant) {
-        self.channels.insert(number, Channel { peer, expires: now + CHANNEL_LIFETIME });
+    /// Binds or refreshes a channel. The caller has checked that neither side is bound elsewhere. Returns when it ends.
+    pub(super) fn bind(&mut self, number: ChannelNumber, peer: PeerAddr, now: Instant) -> Instant {
+        let expires = now + CHANNEL_LIFETIME;
+        self.channels.insert(number, Channel { peer, expires });
         self.numbers.insert(peer, number);
+        expires
     }
 
-    /// Drops what has ended.
-    pub(super) fn expire(&mut self, now: Instant) {
-        self.retain(now, |_| true);
+    /// Drops what has ended, and tells.
+    pub(super) fn expire(&mut self, now: Instant, mut ended: impl FnMut(Grant)) {
+        let mut ended = |grant| {
+            ended(grant);
+            false
+        };
+        self.permissions.retain(|ip, p| p.expires > now || ended(Grant::Permission(*ip)));
+        self.channels
+            .retain(|number, c| c.expires > now || ended(Grant::Channel { number: *number, peer: c.peer }));
+        self.forget_numbers();
     }
 
     /// Drops all that belongs to one family.
-    pub(super) fn forget(&mut self, family: Family, now: Instant) {
-        self.retain(now, |ip| Family::of(ip) != family);
+    pub(super) fn forget(&mut self, family: Family) {
+        self.permissions.retain(|ip, _| Family::of(ip) != family);
+        self.channels.retain(|_, c| c.peer.family() != family);
+        self.forget_numbers();
     }
 
-    fn retain(&mut self, now: Instant, keep: impl Fn(&IpAddr) -> bool) {
-        self.permissions.retain(|ip, p| p.expires > now && keep(ip));
-        self.channels.retain(|_, c| c.expires > now && keep(&c.peer.0.ip()));
+    fn forget_numbers(&mut self) {
         let channels = &self.channels;
         self.numbers.retain(|peer, number| channels.get(number).is_some_and(|c| c.peer == *peer));
+    }
+
+    /// All that may pass, and until when.
+    pub(super) fn grants(&self) -> impl Iterator<Item = (Grant, Instant)> {
+        let permissions = self.permissions.iter().map(|(ip, p)| (Grant::Permission(*ip), p.expires));
+        let channel = |(number, c): (&ChannelNumber, &Channel)| {
+            (Grant::Channel { number: *number, peer: c.peer }, c.expires)
+        };
+        permissions.chain(self.channels.iter().map(channel))
     }
 
     pub(super) fn permissions(&self) -> usize {

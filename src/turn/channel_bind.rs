@@ -4,7 +4,7 @@ use super::policy::Rule;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::shared::Limit;
-use super::{PeerAddr, Server};
+use super::{Grant, PeerAddr, Server};
 use crate::stun::{Attribute, AttributeType, ChannelNumber};
 use crate::time::Now;
 
@@ -45,17 +45,18 @@ impl Server {
         }
 
         let limits = self.settings.limits;
-        let allocation = &mut self.allocations[slot];
-        let peers = &mut allocation.peers;
-        peers.expire(now.instant);
+        self.expire_peers(now, slot);
+        let peers = &mut self.allocations[slot].peers;
         if peers.channel_of(peer, now.instant).is_none() && peers.channels() >= limits.channels {
             return Err(Rejection::LimitReached(Limit::Channels));
         }
         if peers.permission(peer.0.ip(), now.instant).is_none() && peers.permissions() >= limits.permissions {
             return Err(Rejection::LimitReached(Limit::Permissions));
         }
-        peers.bind(number, peer, now.instant);
-        peers.permit(peer.0.ip(), access, now.instant);
+        let bound = peers.bind(number, peer, now.instant);
+        let permitted = peers.permit(peer.0.ip(), access, now.instant);
+        self.tell_grant(slot, Grant::Permission(peer.0.ip()), permitted);
+        self.tell_grant(slot, Grant::Channel { number, peer }, bound);
         let answer = request.seal(request.success());
         self.schedule(slot);
         Ok(answer)

@@ -49,6 +49,8 @@ counters! {
     unanswered,
     /// Requests refused for any other reason.
     rejected,
+    /// Refusals that were not reported one by one: there were too many in too short a time.
+    unreported,
     /// ICMP errors about relayed datagrams, told to the client.
     icmp_errors,
     /// Datagrams or frames dropped: neither STUN nor ChannelData.

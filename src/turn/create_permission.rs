@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use super::policy::Rule;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::shared::Limit;
-use super::{Access, PeerAddr, Server};
+use super::{Access, Grant, PeerAddr, Server};
 use crate::stun::{Attribute, AttributeType};
 use crate::time::Now;
 
@@ -33,11 +34,21 @@ impl Server {
         named.iter().try_for_each(|peer| self.check_family(slot, *peer))?;
         let mut peers: Vec<(IpAddr, Access)> = Vec::new();
         for peer in named {
-            peers.push((peer.0.ip(), self.check_peer(slot, peer)?));
+            let access = self.check_peer(slot, peer)?;
+            // The port means nothing to a permission. But who names this server's own address means a client of it, and
+            // a port, if there is one, shows that: data passes to such ports only. A refresh may name one that is gone.
+            let allocation = &self.allocations[slot];
+            if peer.0.port() != 0
+                && allocation.peers.permission(peer.0.ip(), now.instant).is_none()
+                && !self.is_port_open(access, allocation.transport, peer)
+            {
+                return Err(Rejection::Forbidden { peer, rule: Rule::OwnAddress });
+            }
+            peers.push((peer.0.ip(), access));
         }
 
-        let allocation = &mut self.allocations[slot];
-        allocation.peers.expire(now.instant);
+        self.expire_peers(now, slot);
+        let allocation = &self.allocations[slot];
         peers.sort_unstable_by_key(|(ip, _)| *ip);
         peers.dedup_by_key(|(ip, _)| *ip);
         let new =
@@ -46,7 +57,8 @@ impl Server {
             return Err(Rejection::LimitReached(Limit::Permissions));
         }
         for (ip, access) in peers {
-            allocation.peers.permit(ip, access, now.instant);
+            let until = self.allocations[slot].peers.permit(ip, access, now.instant);
+            self.tell_grant(slot, Grant::Permission(ip), until);
         }
         let answer = request.seal(request.success());
         self.schedule(slot);

@@ -3,22 +3,46 @@
 //! No answer, no queue, no copy, no heap: a look-up, the checks, a [`Verdict`].
 //!
 //! ```text
-//! client ── ChannelData or Send indication ──► from_client ──► peer
-//! client ◄── ChannelData or Data indication ── handle_peer ◄── peer
+//! client ── ChannelData or Send indication ──► relay_to ──► peer
+//! client ◄── ChannelData or Data indication ── relay_from_peer ◄── peer
 //! ```
+//!
+//! A run of equal datagrams, which the kernel hands over as one, is looked up and checked once. When the peer is a relay
+//! of this server, both halves follow each other: client ──► relay_to ──► relay_from_peer ──► the other client.
 
 use std::net::SocketAddr;
 
 use super::allocation::Allocation;
+use super::meter::Load;
 use super::request::unknown;
 use super::{Access, FiveTuple, Framing, PayloadRange, PeerAddr, RelayId, RelayTransport, Server, Verdict};
 use crate::stun::{
-    AttributeType, Builder, CHANNEL_DATA_HEADER, ChannelData, Class, Family, Message, Method,
+    AttributeType, Builder, CHANNEL_DATA_HEADER, ChannelData, ChannelNumber, Class, Family, Message, Method,
     decode_xor_address,
 };
 use crate::time::Now;
 
 impl Server {
+    /// Takes a run: datagrams of `segment` bytes that came from one client at once, the last may be shorter. `None`: it
+    /// must be handed in datagram by datagram.
+    pub fn handle_client_run(
+        &mut self,
+        now: Now,
+        flow: FiveTuple,
+        bytes: &[u8],
+        segment: usize,
+    ) -> Option<Verdict> {
+        let number = one_channel(bytes, segment)?;
+        let payload = PayloadRange { start: CHANNEL_DATA_HEADER, end: segment };
+        self.relay_on_channel(
+            now,
+            flow,
+            number,
+            payload,
+            Load::run(segment, bytes.len(), CHANNEL_DATA_HEADER),
+        )
+    }
+
     /// RFC 8656 section 12.6.
     //= 8656-12.6-1
     pub(super) fn channel_data(&mut self, now: Now, flow: FiveTuple, bytes: &[u8]) -> Verdict {
@@ -26,19 +50,29 @@ impl Server {
             self.counters.malformed += 1;
             return Verdict::Nothing;
         };
+        let len = data.data.len();
+        let payload = PayloadRange { start: CHANNEL_DATA_HEADER, end: CHANNEL_DATA_HEADER + len };
+        self.relay_on_channel(now, flow, data.number, payload, Load::one(len)).unwrap_or(Verdict::Nothing)
+    }
+
+    fn relay_on_channel(
+        &mut self,
+        now: Now,
+        flow: FiveTuple,
+        number: ChannelNumber,
+        payload: PayloadRange,
+        load: Load,
+    ) -> Option<Verdict> {
         let Some(slot) = self.slot_of(&flow) else {
             //= 8656-5-5
-            self.counters.no_allocation += 1;
-            return Verdict::Nothing;
+            return drop(&mut self.counters.no_allocation, load);
         };
         self.heard_on(slot, flow);
-        let Some(peer) = self.allocations[slot].peers.peer_of(data.number, now.instant) else {
+        let Some(peer) = self.allocations[slot].peers.peer_of(number, now.instant) else {
             //= 8656-12-1
-            self.counters.no_channel += 1;
-            return Verdict::Nothing;
+            return drop(&mut self.counters.no_channel, load);
         };
-        let payload = PayloadRange { start: CHANNEL_DATA_HEADER, end: CHANNEL_DATA_HEADER + data.data.len() };
-        self.relay_to(now, slot, peer, payload, false)
+        self.relay_to(now, slot, peer, payload, load, false)
     }
 
     /// RFC 8656 section 11.2.
@@ -64,87 +98,126 @@ impl Server {
         // From datagram to datagram the DF bit exists between IPv4 and IPv4 only (RFC 8656 sections 13 and 14).
         let ignored = !flow.transport.is_stream() && (flow.client.0.is_ipv6() || peer.is_ipv6());
         let dont_fragment = !ignored && message.find(AttributeType::DONT_FRAGMENT).is_some();
-        self.relay_to(now, slot, PeerAddr(peer), payload, dont_fragment)
+        let load = Load::one(data.value.len());
+        let verdict = self.relay_to(now, slot, PeerAddr(peer), payload, load, dont_fragment);
+        verdict.unwrap_or(Verdict::Nothing)
     }
 
+    /// `None`: the run must be taken datagram by datagram; nothing of it was counted.
     fn relay_to(
         &mut self,
         now: Now,
         slot: usize,
         peer: PeerAddr,
         payload: PayloadRange,
+        load: Load,
         dont_fragment: bool,
-    ) -> Verdict {
+    ) -> Option<Verdict> {
         let allocation = &self.allocations[slot];
         if allocation.transport != RelayTransport::Udp {
-            self.counters.no_channel += 1;
-            return Verdict::Nothing;
+            return drop(&mut self.counters.no_channel, load);
         }
-        let Some(access) = allocation.peers.permission(peer.0.ip(), now.instant) else {
-            self.counters.no_permission += 1;
-            return Verdict::Nothing;
-        };
-        if !self.is_port_open(access, RelayTransport::Udp, peer) {
-            self.counters.no_permission += 1;
-            return Verdict::Nothing;
+        let access = allocation.peers.permission(peer.0.ip(), now.instant);
+        if !access.is_some_and(|access| self.is_port_open(access, RelayTransport::Udp, peer)) {
+            return drop(&mut self.counters.no_permission, load);
         }
         let Some(relay) = allocation.relay(peer.family()).filter(|r| r.expires > now.instant) else {
-            self.counters.no_allocation += 1;
-            return Verdict::Nothing;
+            return drop(&mut self.counters.no_allocation, load);
         };
-        if !allocation.admit(&self.settings.limits, payload.end - payload.start, now.instant) {
-            self.counters.over_rate += 1;
-            return Verdict::Nothing;
+        let (relay, from) = (relay.id, relay.local);
+        let to = self.addresses.local(peer.0);
+        let holder = self.shared.holder(to);
+        let is_here = holder.is_some_and(|there| there.shard == self.shard);
+        if is_here && load.is_run() && self.settings.limits.has_rates() {
+            // The caps of two allocations count, and each may admit a part.
+            return None;
         }
-        let verdict =
-            Verdict::Relay { relay: relay.id, to: self.addresses.local(peer.0), payload, dont_fragment };
-        let bytes = (payload.end - payload.start) as u64;
-        let traffic = &mut self.allocations[slot].traffic;
-        traffic.to_peers += 1;
-        traffic.to_peers_bytes += bytes;
-        self.counters.traffic.to_peers += 1;
-        self.counters.traffic.to_peers_bytes += bytes;
-        verdict
+        if !allocation.admit(&self.settings.limits, load, now.instant) {
+            return over_rate(&mut self.counters.over_rate, load);
+        }
+        let verdict = match holder {
+            None => Verdict::Relay { relay, to, payload, dont_fragment },
+            // To another allocation of this server, without a way through the kernel. From there it goes to the client
+            // in any case, so nothing can go round in circles.
+            Some(there) if is_here => match self.relay_from_peer(now, there.relay, from, load)? {
+                Verdict::ToClient { flow, framing, .. } => Verdict::ToClient { flow, framing, payload },
+                other => other,
+            },
+            Some(there) => Verdict::ToShard { shard: there.shard, from, to, payload },
+        };
+        self.allocations[slot].traffic.count_to_peers(load);
+        self.counters.traffic.count_to_peers(load);
+        Some(verdict)
     }
 
     /// Takes one datagram of `len` bytes that came in on a relay socket, `from` as the socket saw it
     /// (RFC 8656 section 11.3).
     pub fn handle_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, len: usize) -> Verdict {
+        self.relay_from_peer(now, relay, from, Load::one(len)).unwrap_or(Verdict::Nothing)
+    }
+
+    /// Takes a run: datagrams of `segment` bytes that came in on a relay socket from one peer at once, the last may be
+    /// shorter, `len` bytes in all. `None`: it must be handed in datagram by datagram.
+    pub fn handle_peer_run(
+        &mut self,
+        now: Now,
+        relay: RelayId,
+        from: SocketAddr,
+        segment: usize,
+        len: usize,
+    ) -> Option<Verdict> {
+        self.relay_from_peer(now, relay, from, Load::run(segment, len, 0))
+    }
+
+    /// Takes a datagram, or a run of them, that another shard has given the verdict [`Verdict::ToShard`]. `None`: it
+    /// must be handed in datagram by datagram.
+    pub fn handle_relayed(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        to: SocketAddr,
+        segment: usize,
+        len: usize,
+    ) -> Option<Verdict> {
+        let load = if len > segment { Load::run(segment, len, 0) } else { Load::one(len) };
+        match self.shared.holder(to).filter(|there| there.shard == self.shard) {
+            Some(there) => self.relay_from_peer(now, there.relay, from, load),
+            None => drop(&mut self.counters.no_allocation, load),
+        }
+    }
+
+    fn relay_from_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, load: Load) -> Option<Verdict> {
         let from = PeerAddr(self.addresses.announced(from));
         let slot = relay.slot();
         let Some(allocation) = self.allocation_at(now, relay) else {
-            self.counters.no_allocation += 1;
-            return Verdict::Nothing;
+            return drop(&mut self.counters.no_allocation, load);
         };
         let access = allocation.peers.permission(from.0.ip(), now.instant);
         if !access.is_some_and(|access| self.is_port_open(access, RelayTransport::Udp, from)) {
-            self.counters.no_permission += 1;
-            return Verdict::Nothing;
+            return drop(&mut self.counters.no_permission, load);
         }
         if !allocation.has_path() {
-            self.counters.no_path += 1;
-            return Verdict::Nothing;
-        }
-        if !allocation.admit(&self.settings.limits, len, now.instant) {
-            self.counters.over_rate += 1;
-            return Verdict::Nothing;
-        }
-        if len > Framing::MAX_PAYLOAD {
-            self.counters.malformed += 1;
-            return Verdict::Nothing;
+            return drop(&mut self.counters.no_path, load);
         }
         let (flow, channel) = (allocation.flow, allocation.peers.channel_of(from, now.instant));
+        if load.is_run() && channel.is_none() {
+            // Each Data indication has a transaction id of its own.
+            return None;
+        }
+        if !allocation.admit(&self.settings.limits, load, now.instant) {
+            return over_rate(&mut self.counters.over_rate, load);
+        }
+        if load.longest > Framing::MAX_PAYLOAD {
+            return drop(&mut self.counters.malformed, load);
+        }
         let framing = match channel {
             //= 8656-12.5-1
             Some(number) => Framing::Channel(number),
             None => Framing::Data { peer: from, id: self.random.transaction_id() },
         };
-        let traffic = &mut self.allocations[slot].traffic;
-        traffic.to_client += 1;
-        traffic.to_client_bytes += len as u64;
-        self.counters.traffic.to_client += 1;
-        self.counters.traffic.to_client_bytes += len as u64;
-        Verdict::ToClient { flow, framing }
+        self.allocations[slot].traffic.count_to_client(load);
+        self.counters.traffic.count_to_client(load);
+        Some(Verdict::ToClient { flow, framing, payload: PayloadRange::all(load.longest) })
     }
 
     /// Takes an ICMP error about a datagram that was sent from a relay to `to` (RFC 8656 section 11.5). `mtu` is that
@@ -166,7 +239,7 @@ impl Server {
             return;
         }
         // Anybody can send what looks like an error: it counts as a datagram without payload.
-        if !allocation.admit(&self.settings.limits, 0, now.instant) {
+        if !allocation.admit(&self.settings.limits, Load::one(0), now.instant) {
             self.counters.over_rate += 1;
             return;
         }
@@ -195,4 +268,25 @@ impl Server {
             Access::RelayPortsOnly => self.shared.is_relay_port(transport, self.addresses.local(peer.0)),
         }
     }
+}
+
+/// Counts what is dropped.
+fn drop(counter: &mut u64, load: Load) -> Option<Verdict> {
+    *counter += load.count;
+    Some(Verdict::Nothing)
+}
+
+/// A run over a cap is taken datagram by datagram, so that what still fits gets through.
+fn over_rate(counter: &mut u64, load: Load) -> Option<Verdict> {
+    if load.is_run() { None } else { drop(counter, load) }
+}
+
+/// The channel that all datagrams of a run name, if each is one ChannelData message without padding.
+fn one_channel(bytes: &[u8], segment: usize) -> Option<ChannelNumber> {
+    let mut all = bytes.chunks(segment.max(1)).map(|datagram| {
+        let data = ChannelData::parse(datagram)?;
+        (CHANNEL_DATA_HEADER + data.data.len() == datagram.len()).then_some(data.number)
+    });
+    let number = all.next()??;
+    all.all(|other| other == Some(number)).then_some(number)
 }

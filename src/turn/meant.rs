@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! Refresh, MOBILITY-TICKET ───────► slot_meant: an allocation of this shard
-//! ConnectionBind, CONNECTION-ID ─┘► shard_meant: another shard, which is handed the stream and asks for itself
+//! ConnectionBind, CONNECTION-ID ─┘► shard_meant: another shard, which gets the stream or the datagram and sees for itself
 //! ```
 
 use super::mobility::MobilityTicket;
@@ -23,12 +23,13 @@ impl Server {
         named.copied().or_else(|| self.slot_of(&request.flow))
     }
 
-    /// The other shard that a request over a stream is about. Whoever has not signed is nobody's yet.
+    /// The other shard that a request is about. Whoever has not signed is nobody's yet.
     pub(super) fn shard_meant(&self, request: &Request<'_>) -> Option<u8> {
-        let free = request.flow.transport.is_stream() && self.slot_of(&request.flow).is_none();
+        let free = self.slot_of(&request.flow).is_none();
         let shard = match named(request).filter(|_| free && request.is_signed())? {
             Named::Ticket(ticket) => ticket.shard().filter(|_| self.settings.mobility)?,
-            Named::Connection(connection) => connection.shard(),
+            Named::Connection(id) if request.flow.transport.is_stream() => id.shard(),
+            Named::Connection(_) => return None,
         };
         (shard != self.shard && self.shared.has_shard(shard)).then_some(shard)
     }

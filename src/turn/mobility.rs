@@ -152,17 +152,14 @@ impl Server {
         if known.is_some() {
             return Ok(known);
         }
-        let Some(raw) = ticket.raw() else { return Err(NEVER_GIVEN) };
-        let shard = raw[0];
-        if shard == self.shard && ticket == MobilityTicket::sealed(&raw[..HEAD], &self.random) {
-            return Err(Rejection::AllocationMismatch("the ticket is used up, or its allocation is over"));
+        match ticket.raw() {
+            Some(raw)
+                if raw[0] == self.shard && ticket == MobilityTicket::sealed(&raw[..HEAD], &self.random) =>
+            {
+                Err(Rejection::AllocationMismatch("the ticket is used up, or its allocation is over"))
+            }
+            _ => Err(NEVER_GIVEN),
         }
-        if shard == self.shard || !self.shared.has_shard(shard) {
-            return Err(NEVER_GIVEN);
-        }
-        Err(Rejection::MobilityForbidden(
-            "the allocation is on another shard, and this datagram's path on this one; shards = 1 has one only",
-        ))
     }
 
     /// A valid Refresh has come over `request.flow`: if that is a new path, the allocation gets it beside the old one.
@@ -227,6 +224,8 @@ impl Server {
         self.counters.moves += 1;
         let user = self.allocations[slot].owner.user.clone();
         self.outputs.push_back(Output::Event(Event::AllocationMoved { from, to, user }));
+        let grants: Vec<_> = self.allocations[slot].peers.grants().collect();
+        grants.into_iter().for_each(|(grant, until)| self.tell_grant(slot, grant, until));
     }
 
     /// The stream of one path has ended; returns whether the allocation goes on: on its other path, or with none until

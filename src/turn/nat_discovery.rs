@@ -8,6 +8,7 @@
 //!                 │  A2:P1  │ ──► "change IP"
 //!                 └─ A2:P2 ─┘ ──► both; the OTHER-ADDRESS of A1:P1
 //! ```
+//! Over TCP the answer goes back where the question came from, with the addresses to ask next.
 
 use std::net::SocketAddr;
 
@@ -51,8 +52,7 @@ impl Server {
     /// Can a request on this path be answered from four addresses?
     //= 5780-6-3
     pub(super) fn discovery_for(&self, flow: &FiveTuple) -> Option<Corner> {
-        let discovery = self.settings.nat_discovery.filter(|_| flow.transport == Transport::Udp)?;
-        discovery.corner(flow.server.0)
+        self.settings.nat_discovery?.corner(flow.server.0)
     }
 
     /// The answer, and the path it takes.
@@ -74,8 +74,14 @@ impl Server {
             Some(Attribute::Padding(padding)) => Some(padding.len().min(MAX_PADDING)),
             _ => None,
         };
-        let client = request.flow.client.0;
-        let to = match request.get(T::RESPONSE_PORT)? {
+        let response_port = request.get(T::RESPONSE_PORT)?;
+        let (client, transport) = (request.flow.client.0, request.flow.transport);
+        if transport != Transport::Udp && (ip || port || padding.is_some() || response_port.is_some()) {
+            return Err(Rejection::BadRequest(
+                "a connection is answered where it is; these tests go over UDP",
+            ));
+        }
+        let to = match response_port {
             //= 5780-6.1-10
             Some(_) if padding.is_some() => {
                 return Err(Rejection::BadRequest("RESPONSE-PORT does not go with PADDING"));
@@ -96,8 +102,7 @@ impl Server {
         if let Some(len) = padding {
             builder = builder.raw(T::PADDING, &vec![0; len]);
         }
-        let flow =
-            FiveTuple { client: ClientAddr(to), server: ServerAddr(source), transport: Transport::Udp };
+        let flow = FiveTuple { client: ClientAddr(to), server: ServerAddr(source), transport };
         Ok((flow, request.seal(builder)))
     }
 }

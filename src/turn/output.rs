@@ -1,14 +1,16 @@
 //! What leaves the relay besides relayed data.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::rejection::Rejection;
-use super::{ConnectionId, FiveTuple, Framing, RelayAddr, RelayId, RelayTransport, Traffic};
-use crate::stun::{Family, Method};
+use super::{ConnectionId, FiveTuple, Framing, PeerAddr, RelayAddr, RelayId, RelayTransport, Traffic};
+use crate::stun::{ChannelNumber, Family, Method};
+use crate::time::Instant;
 
-/// What to do with the datagram that was just handed in.
+/// What to do with the datagram that was just handed in, or with each datagram of a run: there `payload` is the part
+/// of the first, and that of each other one begins at the same place and goes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing: it asks for an answer (see [`Output::Send`]), or it is dropped and counted.
@@ -24,12 +26,27 @@ pub enum Verdict {
         /// Send it with the DF bit set, or not at all.
         dont_fragment: bool,
     },
-    /// Send the datagram, with `framing` around it, to the client.
+    /// Send `bytes[payload]`, with `framing` around it, to a client. Where a client's own bytes were handed in, the peer
+    /// it named is the relayed address of another client.
     ToClient {
         /// The client's path.
         flow: FiveTuple,
         /// How it is wrapped.
         framing: Framing,
+        /// Which of the bytes handed in.
+        payload: PayloadRange,
+    },
+    /// Hand `bytes[payload]` to another shard's [`Server::handle_relayed`](super::Server::handle_relayed): the peer is a
+    /// relayed address of it.
+    ToShard {
+        /// Which shard.
+        shard: u8,
+        /// The relay it comes from, as its socket is bound.
+        from: SocketAddr,
+        /// The relay it goes to, as its socket is bound.
+        to: SocketAddr,
+        /// Which of the bytes handed in.
+        payload: PayloadRange,
     },
 }
 
@@ -40,6 +57,13 @@ pub struct PayloadRange {
     pub start: usize,
     /// One behind the last byte.
     pub end: usize,
+}
+
+impl PayloadRange {
+    /// All of `len` bytes.
+    pub const fn all(len: usize) -> Self {
+        Self { start: 0, end: len }
+    }
 }
 
 impl From<PayloadRange> for std::ops::Range<usize> {
@@ -121,17 +145,62 @@ pub enum Output {
         /// Which one.
         connection: ConnectionId,
     },
-    /// The client's stream belongs to another shard: hand it over with this message as its first bytes.
+    /// The client's path leads to an allocation of another shard. A stream is handed over with this message as its first
+    /// bytes. A datagram is handed in there; if that shard then [has an allocation](super::Server::has_allocation) on the
+    /// path, so is all that follows, until it has none.
     Migrate {
-        /// The client's data connection.
+        /// The client's path.
         flow: FiveTuple,
         /// Where to.
         shard: u8,
         /// The request, to be handed to that shard's server.
         bytes: Vec<u8>,
     },
+    /// Data passes between a client and a peer, until this time or until the relay is closed. The relay needs nobody to
+    /// remember it: it is for a path beside it, say in the kernel, that passes data without asking.
+    Granted {
+        /// The relay it passes through.
+        relay: RelayId,
+        /// The client's path. When the client moves, its grants come anew with its new path.
+        flow: FiveTuple,
+        /// What passes.
+        grant: Grant,
+        /// The end, unless it is granted anew before.
+        until: Instant,
+    },
+    /// A grant has ended, and was cleared away a moment later.
+    Revoked {
+        /// The relay.
+        relay: RelayId,
+        /// What it was.
+        grant: Grant,
+    },
     /// Something an operator may want to know.
     Event(Event),
+}
+
+/// What may pass through a relay, both ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// Indications with this address and any of its ports (RFC 8656 section 9); but where it is the server's own, only
+    /// with the ports of live allocations.
+    Permission(IpAddr),
+    /// ChannelData with this peer (RFC 8656 section 12), while there is a permission for its address, too.
+    Channel {
+        /// The channel.
+        number: ChannelNumber,
+        /// The peer.
+        peer: PeerAddr,
+    },
+}
+
+impl Grant {
+    pub(super) fn family(&self) -> Family {
+        match self {
+            Self::Permission(ip) => Family::of(ip),
+            Self::Channel { peer, .. } => peer.family(),
+        }
+    }
 }
 
 /// What happened, for the log.
@@ -183,6 +252,11 @@ pub enum Event {
         user: Option<Arc<str>>,
         /// Why: its text is meant for the operator.
         rejection: Rejection,
+    },
+    /// So many refusals were not reported before the next one: there were too many in too short a time.
+    RefusalsWithheld {
+        /// How many.
+        count: u64,
     },
 }
 

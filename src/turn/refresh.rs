@@ -50,7 +50,7 @@ impl Server {
 
         match only {
             Some(family) if desired.is_zero() && allocation.relays().count() > 1 => {
-                self.close_relay(now, slot, family)
+                self.close_relay(slot, family)
             }
             _ if desired.is_zero() => self.end(now, slot, EndReason::Deleted),
             _ => {

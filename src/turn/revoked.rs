@@ -49,7 +49,7 @@ impl Server {
             (&*allocation.owner.user == user).then_some(slot)
         };
         for slot in self.allocations.iter().filter_map(of_user).collect::<Vec<_>>() {
-            if !self.abandon(now, slot) {
+            if !self.abandon(slot) {
                 self.end(now, slot, EndReason::Revoked);
             }
         }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::RandomState;
 use slab::Slab;
@@ -14,10 +15,12 @@ use super::limiter::Limiter;
 use super::mobility::MobilityTicket;
 use super::policy::PeerPolicy;
 use super::rejection::Rejection;
+use super::reports::Reports;
 use super::request::Request;
 use super::revoked::Revoked;
 use super::{
-    ConnectionId, Counters, EndReason, Event, FiveTuple, Output, RelayId, Settings, Shared, Verdict,
+    ConnectionId, Counters, EndReason, Event, FiveTuple, Grant, Output, RelayId, RelayTransport, Settings,
+    Shared, Verdict,
 };
 use crate::auth::{Authenticator, Cause, Denied, Identity};
 use crate::stun::{
@@ -26,7 +29,7 @@ use crate::stun::{
 use crate::time::{Instant, Now};
 
 /// Allocations that end in one call of [`Server::handle_timeout`]: a wave of expiries must not hold up packets.
-const EXPIRIES_PER_CALL: usize = 256;
+const EXPIRIES_PER_CALL: usize = 64;
 
 /// An answer to somebody unknown is at most this many times as long as the question.
 const MAX_AMPLIFICATION: usize = 2;
@@ -42,6 +45,7 @@ pub struct Server {
     pub(super) random: Random,
     limiter: Limiter,
     pub(super) revoked: Revoked,
+    reports: Reports,
     pub(super) shard: u8,
 
     pub(super) allocations: Slab<Allocation>,
@@ -69,6 +73,7 @@ impl Server {
         Self {
             limiter: Limiter::new(settings.limits.unauthenticated_answers, random.hasher()),
             revoked: Revoked::new(random.hasher()),
+            reports: Reports::new(),
             policy: PeerPolicy::new(&settings),
             addresses: AddressMap::new(&settings),
             by_flow: HashMap::with_hasher(random.hasher()),
@@ -140,6 +145,9 @@ impl Server {
         // A request that comes before the timers were looked at must not find, or even refresh, what is over.
         self.handle_timeout(now);
         if let Some(shard) = self.shard_meant(request) {
+            if !self.answers(now, &request.flow) {
+                return;
+            }
             let bytes = request.message.as_bytes().to_vec();
             return self.outputs.push_back(Output::Migrate { flow: request.flow, shard, bytes });
         }
@@ -217,14 +225,22 @@ impl Server {
             Rejection::Denied(Denied::Unauthorized { .. }) => self.counters.authentication_failures += 1,
             _ => self.counters.rejected += 1,
         }
-        if !rejection.is_routine() {
-            self.outputs.push_back(Output::Event(Event::Refused {
-                flow: request.flow,
-                method: request.message.method(),
-                user: request.identity.map(|i| i.user.clone()),
-                rejection,
-            }));
+        if rejection.is_routine() {
+            return;
         }
+        let Some(withheld) = self.reports.admit(now.instant) else {
+            self.counters.unreported += 1;
+            return;
+        };
+        if withheld > 0 {
+            self.outputs.push_back(Output::Event(Event::RefusalsWithheld { count: withheld }));
+        }
+        self.outputs.push_back(Output::Event(Event::Refused {
+            flow: request.flow,
+            method: request.message.method(),
+            user: request.identity.map(|i| i.user.clone()),
+            rejection,
+        }));
     }
 
     /// May a stranger at this path get one more answer? Over a connection its address is proved, and the
@@ -259,7 +275,7 @@ impl Server {
     /// The stream of a client has ended: its allocation ends with it.
     pub fn client_gone(&mut self, now: Now, flow: FiveTuple) {
         if let Some(slot) = self.slot_of(&flow)
-            && !self.abandon(now, slot)
+            && !self.abandon(slot)
             && !self.lose_path(slot, &flow)
         {
             self.end(now, slot, EndReason::ClientGone);
@@ -307,20 +323,44 @@ impl Server {
             return self.end(now, slot, EndReason::Expired);
         }
         for family in over {
-            self.close_relay(now, slot, family);
+            self.close_relay(slot, family);
         }
         self.expire_connections(now, slot);
-        let allocation = &mut self.allocations[slot];
-        allocation.peers.expire(now.instant);
-        allocation.scheduled = Instant::from_millis(u64::MAX);
+        self.expire_peers(now, slot);
+        self.allocations[slot].scheduled = Instant::from_millis(u64::MAX);
         self.schedule(slot);
+    }
+
+    /// Clears away permissions and channels that have ended.
+    pub(super) fn expire_peers(&mut self, now: Now, slot: usize) {
+        let Self { allocations, outputs, .. } = self;
+        let allocation = &mut allocations[slot];
+        let told = allocation.transport == RelayTransport::Udp;
+        let relays = [Family::V4, Family::V6].map(|f| allocation.relay(f).filter(|_| told).map(|r| r.id));
+        allocation.peers.expire(now.instant, |grant| {
+            if let Some(relay) = relays.into_iter().flatten().find(|r| r.family() == grant.family()) {
+                outputs.push_back(Output::Revoked { relay, grant });
+            }
+        });
+    }
+
+    /// Tells what may pass. The connections of a TCP relay are told one by one ([`Output::Join`]).
+    pub(super) fn tell_grant(&mut self, slot: usize, grant: Grant, until: Instant) {
+        let allocation = &self.allocations[slot];
+        if let Some(relay) = allocation.relay(grant.family()).map(|r| r.id)
+            && allocation.transport == RelayTransport::Udp
+        {
+            self.outputs.push_back(Output::Granted { relay, flow: allocation.flow, grant, until });
+        }
     }
 
     /// Makes sure that a timer fires when the next thing of this allocation ends. One that fires earlier is enough:
     /// it looks again.
     pub(super) fn schedule(&mut self, slot: usize) {
         let allocation = &mut self.allocations[slot];
-        if let Some(at) = allocation.next_expiry().filter(|at| *at < allocation.scheduled) {
+        // 0 to 4 seconds, spread by multiplication with 2^32 over the golden ratio.
+        let jitter = Duration::from_millis(u64::from((slot as u32).wrapping_mul(0x9E37_79B9) >> 20));
+        if let Some(at) = allocation.next_expiry(jitter).filter(|at| *at < allocation.scheduled) {
             allocation.scheduled = at;
             self.timers.push(Reverse((at, slot)));
         }
@@ -328,12 +368,12 @@ impl Server {
 
     /// Closes one of an allocation's relays with the permissions, channels and connections of its family.
     //= 8656-8.1-1
-    pub(super) fn close_relay(&mut self, now: Now, slot: usize, family: Family) {
+    pub(super) fn close_relay(&mut self, slot: usize, family: Family) {
         self.close_connections(slot, family);
         let allocation = &mut self.allocations[slot];
         if let Some(relay) = allocation.relay_mut(family).take() {
-            allocation.peers.forget(family, now.instant);
-            self.shared.set_relay_port(allocation.transport, relay.local, false);
+            allocation.peers.forget(family);
+            self.shared.close_relay_port(allocation.transport, relay.local);
             self.outputs.push_back(Output::CloseRelay { relay: relay.id });
         }
     }
@@ -342,7 +382,7 @@ impl Server {
     pub(super) fn end(&mut self, now: Now, slot: usize, reason: EndReason) {
         let relay = self.allocations[slot].relays().next().map(|r| r.announced);
         for family in [Family::V4, Family::V6] {
-            self.close_relay(now, slot, family);
+            self.close_relay(slot, family);
         }
         let allocation = self.allocations.remove(slot);
         self.forget_path(slot, &allocation.flow);

@@ -83,6 +83,13 @@ pub struct Limits {
     pub unauthenticated_answers: u32,
 }
 
+impl Limits {
+    /// Is relayed data capped?
+    pub(super) fn has_rates(&self) -> bool {
+        [self.allocation_rates, self.user_rates] != [Rates::default(); 2]
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

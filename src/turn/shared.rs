@@ -1,23 +1,55 @@
 //! What the shards of one server know of each other. Locks are taken when allocations come and go, never for a
-//! packet; the live relay ports are atomics.
+//! packet; the relay ports and who holds them are atomics.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::meter::Meter;
-use super::{Limits, RelayTransport, Settings};
+use super::{Limits, RelayAddress, RelayId, RelayTransport, Settings};
+use crate::stun::Family;
 use crate::time::Instant;
 
 /// Shared by all shards of a server.
 #[derive(Debug)]
 pub struct Shared {
     shards: u8,
-    /// Of each relay address: the live UDP ports, and the TCP ports.
-    relay_ports: Vec<(IpAddr, [PortSet; 2])>,
+    relay_ports: Vec<RelayPorts>,
     quota: Mutex<Quota>,
     reservations: Mutex<HashMap<ReservationToken, Reservation>>,
+}
+
+/// The ports of one relay address.
+#[derive(Debug)]
+struct RelayPorts {
+    local: IpAddr,
+    /// Live UDP ports, and TCP ports.
+    live: [PortSet; 2],
+    /// Who holds each UDP port: a [`Holder`] as a number; 0: nobody.
+    holders: Box<[AtomicU32]>,
+}
+
+/// Who holds a relayed transport address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub shard: u8,
+    pub relay: RelayId,
+}
+
+impl Holder {
+    /// One byte of shard, three of slot + 1. A slot beyond is not told: datagrams for it go through the kernel.
+    fn to_number(self) -> u32 {
+        match u32::try_from(self.relay.slot() + 1) {
+            Ok(slot @ 0..=0xFF_FFFF) => u32::from(self.shard) << 24 | slot,
+            _ => 0,
+        }
+    }
+
+    fn from_number(number: u32, family: Family) -> Option<Self> {
+        let slot = (number & 0xFF_FFFF).checked_sub(1)?;
+        Some(Self { shard: (number >> 24) as u8, relay: RelayId::new(slot as usize, family) })
+    }
 }
 
 /// The value of RESERVATION-TOKEN.
@@ -34,7 +66,12 @@ struct Reservation {
 impl Shared {
     /// Nothing in use yet. `shards` is how many servers will share this, numbered from 0.
     pub fn new(settings: &Settings, shards: u8) -> Arc<Self> {
-        let relay_ports = settings.relay_addresses.iter().map(|r| (r.local, Default::default())).collect();
+        let ports = |r: &RelayAddress| RelayPorts {
+            local: r.local,
+            live: Default::default(),
+            holders: (0..65_536).map(|_| AtomicU32::new(0)).collect(),
+        };
+        let relay_ports = settings.relay_addresses.iter().map(ports).collect();
         Arc::new(Self { shards, relay_ports, quota: Mutex::default(), reservations: Mutex::default() })
     }
 
@@ -44,21 +81,34 @@ impl Shared {
 
     /// Does a live allocation of this server hold this local address?
     pub fn is_relay_port(&self, transport: RelayTransport, local: SocketAddr) -> bool {
-        self.ports(transport, local.ip()).is_some_and(|set| set.contains(local.port()))
+        self.of(local.ip()).is_some_and(|ports| ports.set(transport).contains(local.port()))
     }
 
-    pub(super) fn set_relay_port(&self, transport: RelayTransport, local: SocketAddr, live: bool) {
-        if let Some(set) = self.ports(transport, local.ip()) {
-            set.set(local.port(), live);
+    /// The allocation that a datagram to this local address would reach, without a lock.
+    pub(super) fn holder(&self, local: SocketAddr) -> Option<Holder> {
+        let ports = self.of(local.ip())?;
+        let number = ports.holders[usize::from(local.port())].load(Ordering::Relaxed);
+        Holder::from_number(number, Family::of(&local.ip()))
+    }
+
+    pub(super) fn open_relay_port(&self, transport: RelayTransport, local: SocketAddr, holder: Holder) {
+        let Some(ports) = self.of(local.ip()) else { return };
+        ports.set(transport).set(local.port(), true);
+        if transport == RelayTransport::Udp {
+            ports.holders[usize::from(local.port())].store(holder.to_number(), Ordering::Relaxed);
         }
     }
 
-    fn ports(&self, transport: RelayTransport, ip: IpAddr) -> Option<&PortSet> {
-        let (_, [udp, tcp]) = self.relay_ports.iter().find(|(local, _)| *local == ip)?;
-        Some(match transport {
-            RelayTransport::Udp => udp,
-            RelayTransport::Tcp => tcp,
-        })
+    pub(super) fn close_relay_port(&self, transport: RelayTransport, local: SocketAddr) {
+        let Some(ports) = self.of(local.ip()) else { return };
+        if transport == RelayTransport::Udp {
+            ports.holders[usize::from(local.port())].store(0, Ordering::Relaxed);
+        }
+        ports.set(transport).set(local.port(), false);
+    }
+
+    fn of(&self, ip: IpAddr) -> Option<&RelayPorts> {
+        self.relay_ports.iter().find(|ports| ports.local == ip)
     }
 
     /// Keeps a port until `expires` for whoever shows `token`.
@@ -248,6 +298,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl RelayPorts {
+    fn set(&self, transport: RelayTransport) -> &PortSet {
+        let [udp, tcp] = &self.live;
+        match transport {
+            RelayTransport::Udp => udp,
+            RelayTransport::Tcp => tcp,
+        }
+    }
+}
+
 /// A bit for each port.
 #[derive(Debug)]
 struct PortSet(Box<[AtomicU64]>);
@@ -270,5 +330,42 @@ impl PortSet {
         } else {
             word.fetch_and(!bit, Ordering::Relaxed)
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_are_told_until_their_port_closes() {
+        let ip: IpAddr = "192.0.2.1".parse().unwrap();
+        let settings = Settings {
+            relay_addresses: vec![RelayAddress { local: ip, announced: ip }],
+            ..Settings::default()
+        };
+        let shared = Shared::new(&settings, 3);
+        let at = |port| SocketAddr::new(ip, port);
+        let holder = |slot| Holder { shard: 2, relay: RelayId::new(slot, Family::V4) };
+        for slot in [0, 1, 0xFF_FFFE] {
+            shared.open_relay_port(RelayTransport::Udp, at(5_000), holder(slot));
+            assert_eq!(shared.holder(at(5_000)), Some(holder(slot)));
+        }
+        assert_eq!(
+            (shared.holder(at(5_001)), shared.holder("192.0.2.2:5000".parse().unwrap())),
+            (None, None)
+        );
+        // Too large a number is nobody, not somebody else.
+        shared.open_relay_port(RelayTransport::Udp, at(5_001), holder(0xFF_FFFF));
+        assert_eq!(shared.holder(at(5_001)), None);
+        assert!(shared.is_relay_port(RelayTransport::Udp, at(5_001)));
+        // A TCP port has no datagrams.
+        shared.open_relay_port(RelayTransport::Tcp, at(5_002), holder(1));
+        assert_eq!(shared.holder(at(5_002)), None);
+        shared.close_relay_port(RelayTransport::Tcp, at(5_000));
+        assert!(shared.holder(at(5_000)).is_some());
+        shared.close_relay_port(RelayTransport::Udp, at(5_000));
+        assert_eq!(shared.holder(at(5_000)), None);
+        assert!(!shared.is_relay_port(RelayTransport::Udp, at(5_000)));
     }
 }

@@ -26,6 +26,10 @@ impl<K: Ord, V> SortedMap<K, V> {
         self.0.retain(|(k, v)| keep(k, v));
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.0.iter().map(|(k, v)| (k, v))
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.0.iter().map(|(_, v)| v)
     }

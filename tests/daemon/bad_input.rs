@@ -59,9 +59,9 @@ fn peers_that_are_not_opened_stay_closed() {
     }
     daemon.logged(&["10.0.0.1", "peers.allow"]);
 
-    // The server's own address can be named, since other clients' relayed addresses have it. Its other ports are shut.
+    // The server's own address is open where other clients' relayed addresses are. Its other ports are shut.
     let service = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let _ = client.permit(service.local_addr().unwrap());
+    assert_eq!(client.permit(service.local_addr().unwrap()), Err(Refused(403)));
     client.send_to(service.local_addr().unwrap(), b"?");
     client.binding(); // it was handled
     service.set_read_timeout(Some(Duration::from_millis(200))).unwrap();

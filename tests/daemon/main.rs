@@ -11,6 +11,7 @@
 mod bad_input;
 mod client;
 mod commands;
+mod conformance;
 mod harness;
 mod https;
 mod interop;

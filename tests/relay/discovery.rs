@@ -91,12 +91,39 @@ fn with_one_address_the_questions_are_unknown() {
     for (mut world, flow) in [
         (World::new(), flow("198.51.100.1:3478")),
         (world(), flow("198.51.100.9:3478")),
-        (world(), FiveTuple { transport: Transport::Tcp, ..flow("198.51.100.1:3478") }),
+        (world(), FiveTuple { transport: Transport::Tls, ..flow("198.51.100.1:443") }),
     ] {
         let (_, _, answer) = ask(&mut world, flow, binding());
         assert_eq!(answer.kinds(), [T::XOR_MAPPED_ADDRESS]);
         let (_, _, answer) = ask(&mut world, flow, binding().u32(T::CHANGE_REQUEST, 6));
         assert_eq!(answer.code(), 420);
+    }
+}
+
+/// The mapping tests go over TCP, too (RFC 5780 section 3.1): they need to know where to connect next. What an answer
+/// from elsewhere, or a fragment, would show does not exist there.
+#[test]
+fn over_tcp_the_client_learns_the_addresses_and_gets_its_answer_where_it_is() {
+    let tcp = FiveTuple { transport: Transport::Tcp, ..flow("198.51.100.1:3478") };
+    for request in [binding(), binding().u32(T::CHANGE_REQUEST, 0)] {
+        let (from, to, answer) = ask(&mut world(), tcp, request);
+        assert_eq!((from.as_str(), to.as_str(), answer.code()), ("198.51.100.1:3478", "192.0.2.7:4000", 0));
+        let client = addr("192.0.2.7:4000");
+        assert_eq!(answer.get(T::MAPPED_ADDRESS), Some(Attribute::MappedAddress(client)));
+        assert_eq!(
+            answer.get(T::RESPONSE_ORIGIN),
+            Some(Attribute::ResponseOrigin(addr("198.51.100.1:3478")))
+        );
+        assert_eq!(answer.get(T::OTHER_ADDRESS), Some(Attribute::OtherAddress(addr("198.51.100.2:3479"))));
+    }
+    for request in [
+        binding().u32(T::CHANGE_REQUEST, 2),
+        binding().u32(T::CHANGE_REQUEST, 4),
+        binding().raw(T::RESPONSE_PORT, &[0x12, 0x34, 0, 0]),
+        binding().raw(T::PADDING, &[0; 64]),
+    ] {
+        let (from, to, answer) = ask(&mut world(), tcp, request);
+        assert_eq!((from.as_str(), to.as_str(), answer.code()), ("198.51.100.1:3478", "192.0.2.7:4000", 400));
     }
 }
 

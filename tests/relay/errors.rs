@@ -213,6 +213,35 @@ fn what_is_in_an_answer_and_what_is_not() {
 }
 
 #[test]
+fn whoever_is_refused_all_the_time_does_not_fill_the_log() {
+    let mut world = World::new();
+    let mut stranger = Client::new("192.0.2.7:4000", "alice", "guessed");
+    stranger.flow.transport = ternd::turn::Transport::Tcp;
+    stranger.challenge(&mut world);
+    let mut ask = |world: &mut World| {
+        let request = stranger.allocate_request();
+        assert_eq!(stranger.ask(world, request).code(), 401);
+        stranger.transactions = 0;
+    };
+    (0..1_000).for_each(|_| ask(&mut world));
+    assert_eq!(world.events.len(), 100);
+    assert!(world.events.iter().all(|e| matches!(e, Event::Refused { .. })));
+    assert_eq!(
+        (world.server.counters().authentication_failures, world.server.counters().unreported),
+        (1_000, 900),
+        "all are counted"
+    );
+    world.wait(1);
+    (0..100).for_each(|_| ask(&mut world));
+    assert_eq!(world.events.len(), 106);
+    assert_eq!(world.events[100], Event::RefusalsWithheld { count: 900 });
+    world.wait(1_000);
+    (0..200).for_each(|_| ask(&mut world));
+    assert_eq!(world.events[106], Event::RefusalsWithheld { count: 95 });
+    assert_eq!(world.events.len(), 207);
+}
+
+#[test]
 fn another_servers_realm_is_refused() {
     let mut world = World::new();
     let mut alice = Client::alice("192.0.2.7:4000");

@@ -145,7 +145,7 @@ fn a_wave_of_expiries_is_taken_in_bounded_steps() {
         world.server.handle_timeout(world.now);
         calls += 1;
     }
-    assert!((2..=10).contains(&calls), "{calls}");
+    assert!((10..=40).contains(&calls), "{calls}");
     world.drive();
     world.assert_empty();
 }

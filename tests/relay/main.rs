@@ -2,6 +2,7 @@
 //! nothing is left. No sockets, no clocks.
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)] // a test binary has no outside
 
+mod across;
 mod alternate;
 mod amplification;
 mod classic;
@@ -11,6 +12,7 @@ mod data;
 mod digest;
 mod discovery;
 mod errors;
+mod grants;
 mod lifetimes;
 mod memory;
 mod mobility;

@@ -415,6 +415,40 @@ fn an_allocation_between_two_paths_expires_with_both() {
 }
 
 #[test]
+fn a_datagram_is_passed_to_the_shard_that_holds_the_allocation() {
+    let mut limited = Settings { mobility: true, ..settings() };
+    limited.limits.unauthenticated_answers = 1;
+    let mut world = World::with(limited, auth_settings());
+    let one = Server::new(world.settings.clone(), world.auth.clone(), world.shared.clone(), [1; 32], 1);
+    let zero = std::mem::replace(&mut world.server, one);
+    let (old, ticket) = mobile(&mut world, OLD);
+    let one = std::mem::replace(&mut world.server, zero);
+
+    let mut new = elsewhere(&mut world, &old, NEW);
+    let bare = new.request(Method::REFRESH).raw(T::MOBILITY_TICKET, &ticket).finish();
+    assert_eq!(world.ask(new.flow, &bare).unwrap().code(), 401, "whoever has not signed is asked here");
+    let request = new.request(Method::REFRESH).raw(T::MOBILITY_TICKET, &ticket);
+    let bytes = new.sign(request);
+    let passed = Output::Migrate { flow: new.flow, shard: 1, bytes: bytes.clone() };
+    for _ in 0..9 {
+        assert_eq!(world.ask(new.flow, &bytes), None);
+    }
+    assert_eq!(
+        world.streams,
+        [passed.clone(), passed.clone(), passed],
+        "so many from strangers, and no more"
+    );
+
+    world.server = one;
+    assert!(!world.server.has_allocation(&new.flow));
+    assert_eq!(world.ask(new.flow, &bytes).unwrap().code(), 0);
+    assert!(world.server.has_allocation(&new.flow), "so what follows is passed on, too");
+    let relay = world.relay_of(&old);
+    assert_relayed(new.channel(&mut world, 0x4000, b"x"), relay, PEER, 1);
+    assert_all_gone(world, new);
+}
+
+#[test]
 fn a_stream_is_led_to_the_shard_that_holds_the_allocation() {
     let mut world = world();
     let shard = |world: &World, n| {
@@ -424,10 +458,6 @@ fn a_stream_is_led_to_the_shard_that_holds_the_allocation() {
     world.server = one;
     let (old, ticket) = mobile(&mut world, OLD);
     let one = std::mem::replace(&mut world.server, zero);
-
-    // A datagram's path can't be moved from one shard to another.
-    let mut udp = elsewhere(&mut world, &old, NEW);
-    assert_eq!(refresh(&mut world, &mut udp, &ticket).code(), 405);
 
     let mut tcp = old.clone();
     tcp.flow = Client::alice(NEW).flow;

@@ -42,10 +42,10 @@ fn two_clients_of_one_server_reach_each_other_and_nothing_else_of_it() {
 
     assert_eq!(alice.permit(&mut world, &[&at_bob]).code(), 0);
     assert_eq!(bob.bind(&mut world, 0x4000, &at_alice).code(), 0);
-    let relay = world.relay_of(&alice);
-    assert_relayed(alice.send(&mut world, &at_bob, b"hi"), relay, &at_bob, 2);
+    let channel = Framing::Channel(ternd::stun::ChannelNumber(0x4000));
+    assert_eq!(assert_to_client(alice.send(&mut world, &at_bob, b"hi"), &bob), channel);
     let verdict = world.peer_sends(&bob, &at_alice, 2);
-    assert_eq!(assert_to_client(verdict, &bob), Framing::Channel(ternd::stun::ChannelNumber(0x4000)));
+    assert_eq!(assert_to_client(verdict, &bob), channel);
 
     // The same address, but no live relay port: the server's own listener, or a service beside it.
     for port in ["3478", "22", "50002"] {
@@ -53,6 +53,13 @@ fn two_clients_of_one_server_reach_each_other_and_nothing_else_of_it() {
         assert_eq!(alice.send(&mut world, &other, b"x"), Verdict::Nothing, "{other}");
         assert_eq!(alice.bind(&mut world, 0x4001, &other).code(), 403, "{other}");
         assert_eq!(world.peer_sends(&alice, &other, 1), Verdict::Nothing, "{other}");
+        // Who asks for that only is refused like any other who looks for a way into this machine.
+        let mut carol = Client::alice("192.0.2.9:4000");
+        carol.allocate(&mut world);
+        assert_eq!(carol.permit(&mut world, &[&other]).code(), 403, "{other}");
+        assert_eq!(carol.permit(&mut world, &[&at_bob]).code(), 0);
+        assert_eq!(carol.permit(&mut world, &[&other]).code(), 0, "a refresh, by the address alone");
+        carol.refresh(&mut world, Some(0));
     }
     // When bob's allocation ends, its port is closed to alice at once.
     bob.refresh(&mut world, Some(0));
@@ -73,12 +80,14 @@ fn behind_one_to_one_nat_the_world_sees_the_external_address() {
     // To each other they use external addresses; packets stay inside, and are shown as coming from outside.
     alice.permit(&mut world, &["198.51.100.77:50001"]);
     bob.permit(&mut world, &["198.51.100.77:50000"]);
-    assert_relayed(alice.send(&mut world, "198.51.100.77:50001", b"hi"), sockets[0].0, "10.0.0.5:50001", 2);
-    let verdict = world.server.handle_peer(world.now, sockets[1].0, addr("10.0.0.5:50000"), 2);
-    assert!(matches!(
-        assert_to_client(verdict, &bob),
-        Framing::Data { peer: p, .. } if p == peer("198.51.100.77:50000")
-    ));
+    let straight = alice.send(&mut world, "198.51.100.77:50001", b"hi");
+    let by_socket = world.server.handle_peer(world.now, sockets[1].0, addr("10.0.0.5:50000"), 2);
+    for verdict in [straight, by_socket] {
+        assert!(matches!(
+            assert_to_client(verdict, &bob),
+            Framing::Data { peer: p, .. } if p == peer("198.51.100.77:50000")
+        ));
+    }
     // The internal address itself stays closed but for live relay ports.
     assert_eq!(alice.send(&mut world, "10.0.0.5:22", b"x"), Verdict::Nothing);
 }

@@ -164,13 +164,13 @@ impl Network {
             Verdict::Nothing => {}
             Verdict::Relay { relay, to, payload, .. } => {
                 let (from, bytes) = (self.relay.sockets[&relay], bytes[payload.start..payload.end].to_vec());
-                match self.relay_at(to) {
-                    Some(relay) => self.at_relay(relay, from, &bytes),
-                    None => self.sky.send(self.now, Packet { from, to, bytes }),
-                }
+                assert_eq!(self.relay_at(to), None, "what goes to another allocation needs no socket");
+                self.sky.send(self.now, Packet { from, to, bytes });
             }
-            Verdict::ToClient { flow, framing } => {
-                let bytes = crate::world::wrapped(framing, bytes, flow.transport);
+            Verdict::ToShard { .. } => panic!("there is one shard"),
+            Verdict::ToClient { flow, framing, payload } => {
+                let data = &bytes[payload.start..payload.end];
+                let bytes = crate::world::wrapped(framing, data, flow.transport);
                 self.sky.send(self.now, Packet { from: flow.server.0, to: flow.client.0, bytes });
             }
         }

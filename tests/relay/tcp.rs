@@ -283,9 +283,10 @@ fn a_udp_port_and_the_tcp_port_of_the_same_number_are_two() {
     bob.allocate(&mut world);
     assert_eq!(bob.relayed, tcp.relayed);
     assert_eq!(alice.bind(&mut world, 0x4000, &at_tcp).code(), 0);
+    bob.permit(&mut world, &[&alice.relayed.unwrap().to_string()]);
     tcp.refresh(&mut world, Some(0));
     assert!(
-        matches!(alice.channel(&mut world, 0x4000, b"x"), Verdict::Relay { .. }),
+        matches!(alice.channel(&mut world, 0x4000, b"x"), Verdict::ToClient { flow, .. } if flow == bob.flow),
         "bob's port stays open"
     );
     bob.refresh(&mut world, Some(0));

@@ -41,6 +41,8 @@ pub struct World {
     /// When set, binding fails.
     pub bind_error: Option<BindError>,
     pub events: Vec<Event>,
+    /// What may pass, and what may no more.
+    pub grants: Vec<Output>,
     /// What is to be done about streams.
     pub streams: Vec<Output>,
 }
@@ -87,6 +89,7 @@ impl World {
             next_port: 50_000,
             bind_error: None,
             events: Vec::new(),
+            grants: Vec::new(),
             streams: Vec::new(),
         }
     }
@@ -120,6 +123,7 @@ impl World {
                     self.sockets.remove(&relay).expect("only open sockets are closed");
                 }
                 Output::Event(event) => self.events.push(event),
+                grant @ (Output::Granted { .. } | Output::Revoked { .. }) => self.grants.push(grant),
                 other => self.streams.push(other),
             }
         }
@@ -400,7 +404,7 @@ pub fn assert_relayed(verdict: Verdict, from: RelayId, peer: &str, len: usize) {
 #[track_caller]
 pub fn assert_to_client(verdict: Verdict, client: &Client) -> ternd::turn::Framing {
     match verdict {
-        Verdict::ToClient { flow, framing } => {
+        Verdict::ToClient { flow, framing, .. } => {
             assert_eq!(flow, client.flow);
             framing
         }

@@ -40,7 +40,7 @@ fn then_what_is_missing() {
 #[test]
 fn then_the_algorithms() {
     let auth = new();
-    let half = with_nonce(b"\xFF", b"obMatJos2AAABstale").raw(T::PASSWORD_ALGORITHM, &[0, 2, 0, 0]);
+    let half = with_nonce(b"\xFF", b"obMatJos2gAABstale").raw(T::PASSWORD_ALGORITHM, &[0, 2, 0, 0]);
     assert_eq!(judge(&auth, &half.message_integrity_sha256(b"?").finish()), Err(Denied::WrongAlgorithms));
 }
 

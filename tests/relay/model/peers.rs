@@ -35,10 +35,13 @@ impl Reference {
 
     /// On the relays' own addresses only ports that relay the same protocol are open.
     pub(super) fn open(&self, transport: RelayTransport, peer: SocketAddr) -> bool {
-        let local = self.local(peer);
+        !self.is_own(peer.ip()) || self.holds(transport, self.local(peer))
+    }
+
+    fn holds(&self, transport: RelayTransport, local: SocketAddr) -> bool {
         let mut live =
             self.allocations.values().filter(|a| a.transport == transport).flat_map(|a| a.relays.values());
-        !self.is_own(peer.ip()) || live.any(|r| r.local == local)
+        live.any(|r| r.local == local)
     }
 
     pub fn announced(&self, local: SocketAddr) -> SocketAddr {
@@ -101,7 +104,13 @@ impl Reference {
             traffic.to_peers += 1;
             traffic.to_peers_bytes += len as u64;
         }
-        Relayed::ToPeer { from: relay.local, to: self.local(peer), len, dont_fragment }
+        // Between two allocations of one server a datagram takes no way through the network.
+        let to = self.local(peer);
+        if self.holds(RelayTransport::Udp, to) {
+            self.relay_in(to, relay.local, len)
+        } else {
+            Relayed::ToPeer { from: relay.local, to, len, dont_fragment }
+        }
     }
 
     /// A datagram has come in at a relay.

@@ -13,18 +13,72 @@ use super::operations::{Allocate, Path, Signer, Ticket, WireFamily};
 /// Something that comes out of a relay.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Out {
-    Answer { path: Path, transaction: usize, method: Method, code: u16, says: Says },
-    Bind { transport: RelayTransport, family: Family, port: PortChoice },
-    Close { transport: RelayTransport, local: SocketAddr },
-    Created { path: Path, user: String, relay: SocketAddr, lifetime: u64 },
-    Moved { from: Path, to: Path, user: String },
-    Ended { path: Path, user: String, relay: SocketAddr, lived: u64, traffic: Traffic, reason: EndReason },
-    Refused { path: Path, method: Method, user: Option<String>, code: u16 },
-    Icmp { path: Path, peer: SocketAddr },
-    Connect { from: SocketAddr, to: SocketAddr, connection: usize },
-    Attempt { path: Path, peer: SocketAddr, connection: usize },
-    Join { path: Path, connection: usize },
-    Hangup { connection: usize },
+    Answer {
+        path: Path,
+        transaction: usize,
+        method: Method,
+        code: u16,
+        says: Says,
+    },
+    Bind {
+        transport: RelayTransport,
+        family: Family,
+        port: PortChoice,
+    },
+    Close {
+        transport: RelayTransport,
+        local: SocketAddr,
+    },
+    Created {
+        path: Path,
+        user: String,
+        relay: SocketAddr,
+        lifetime: u64,
+    },
+    Moved {
+        from: Path,
+        to: Path,
+        user: String,
+    },
+    Ended {
+        path: Path,
+        user: String,
+        relay: SocketAddr,
+        lived: u64,
+        traffic: Traffic,
+        reason: EndReason,
+    },
+    Refused {
+        path: Path,
+        method: Method,
+        user: Option<String>,
+        code: u16,
+    },
+    /// So many were not told of before the next one.
+    Withheld {
+        count: u64,
+    },
+    Icmp {
+        path: Path,
+        peer: SocketAddr,
+    },
+    Connect {
+        from: SocketAddr,
+        to: SocketAddr,
+        connection: usize,
+    },
+    Attempt {
+        path: Path,
+        peer: SocketAddr,
+        connection: usize,
+    },
+    Join {
+        path: Path,
+        connection: usize,
+    },
+    Hangup {
+        connection: usize,
+    },
 }
 
 /// What an answer says.
@@ -180,6 +234,8 @@ pub struct Reference {
     pub(super) reservations: HashMap<usize, (String, SocketAddr, u64)>,
     /// When the last nonce of a path was issued.
     pub nonces: HashMap<Path, u64>,
+    /// Refusals that may still be told of, since when, and how many were not.
+    pub(super) reports: (u64, u64, u64),
     /// Answers a stranger's address may still get, and since when.
     pub(super) answers: HashMap<IpAddr, (u64, u64)>,
     pub(super) packets_of_user: HashMap<String, (u64, usize)>,
@@ -203,6 +259,7 @@ impl Reference {
             tickets: 0,
             reservations: HashMap::new(),
             nonces: HashMap::new(),
+            reports: (100, 0, 0),
             answers: HashMap::new(),
             packets_of_user: HashMap::new(),
             traffic: Traffic::default(),
@@ -381,10 +438,27 @@ impl Reference {
     }
 
     /// An authentic request is refused.
-    pub(super) fn refuse(&self, ask: &Ask, code: Refusal) -> Vec<Out> {
+    pub(super) fn refuse(&mut self, ask: &Ask, code: Refusal) -> Vec<Out> {
         let (path, method, user) = (ask.path, ask.what.method(), Some(user(ask).to_owned()));
         let says = Says { signed_by: user.clone(), fingerprint: ask.fingerprint, ..Says::default() };
-        vec![answer(ask, code, says), Out::Refused { path, method, user, code }]
+        let mut out = vec![answer(ask, code, says)];
+        out.extend(self.report(Out::Refused { path, method, user, code }));
+        out
+    }
+
+    /// A hundred refusals are told of at once, five a second in the long run.
+    fn report(&mut self, refused: Out) -> Vec<Out> {
+        let (left, since, withheld) = &mut self.reports;
+        *left = (*left + 5 * (self.now - *since)).min(100);
+        *since = self.now;
+        if *left == 0 {
+            *withheld += 1;
+            return Vec::new();
+        }
+        *left -= 1;
+        let count = std::mem::take(withheld);
+        let before = (count > 0).then_some(Out::Withheld { count });
+        before.into_iter().chain([refused]).collect()
     }
 
     fn refuse_stranger(&mut self, ask: &Ask, code: Refusal) -> Vec<Out> {
@@ -398,7 +472,7 @@ impl Reference {
         let says = Says { fingerprint: ask.fingerprint, ..Says::default() };
         let mut out = vec![answer(ask, code, says)];
         if code != 438 && ask.signer != Signer::Nobody {
-            out.push(Out::Refused { path, method, user: None, code });
+            out.extend(self.report(Out::Refused { path, method, user: None, code }));
         }
         out
     }
@@ -670,7 +744,10 @@ impl Reference {
         if ips.iter().any(|ip| !a.relays.contains_key(&Family::of(ip))) {
             return Err(443);
         }
-        if ips.iter().any(|ip| self.closed(*ip)) {
+        // The port counts where it shows which of the relays is meant, and only for a new permission.
+        let held = |ip| a.permissions.get(&ip).is_some_and(|until| *until > self.now);
+        let refused = |p: &SocketAddr| self.closed(p.ip()) || !held(p.ip()) && !self.open(a.transport, *p);
+        if peers.iter().flatten().any(refused) {
             return Err(403);
         }
         self.permit(id, &ips)?;
