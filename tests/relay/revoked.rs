@@ -17,10 +17,10 @@ fn its_allocations_end_and_it_makes_no_new_ones_until_its_credentials_are_over()
     assert!(matches!(world.events.last(), Some(Event::AllocationEnded { reason: EndReason::Revoked, .. })));
 
     let request = alice.allocate_request();
-    assert_eq!(alice.allocate_with(&mut world, request).code(), 401);
+    assert_eq!(alice.ask(&mut world, request).code(), 401);
     world.wait(60);
     let request = alice.allocate_request();
-    assert_eq!(alice.allocate_with(&mut world, request).code(), 0, "another credential may be good");
+    assert_eq!(alice.ask(&mut world, request).code(), 0, "another credential may be good");
     world.server.revoke(world.now, "bob", START + 1000);
     world.drive();
     assert_eq!(world.server.allocations(), 1);
