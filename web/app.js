@@ -1,5 +1,5 @@
 /**
- * The demo page: camera and microphone, a room, video, chat, and what happens underneath.
+ * The demo page: camera and microphone, a room of up to eight, video, chat, and what happens underneath.
  *
  * In: the address (`/r/ROOM`, and the options below), clicks, the events of ternd.js. Out: the page.
  *
@@ -7,8 +7,11 @@
  *   ?auto=1         start the devices and join at once
  *   ?media=KINDS    which devices that starts: any of video,audio; none (default: video,audio)
  *   ?name=NAME      your name
+ *   ?pin=PIN        the room's PIN
+ *   ?lang=en|zh     the page's language
  *   ?policy=relay   relayed paths only
  *   ?servers=KINDS  keep only these of the servers offered: any of stun,udp,tcp,tls (the last three: TURN over ...)
+ * An invite stands behind `#token=`: no server sees it.
  *
  * For tests: elements have stable ids, a peer's tile is `figure[data-peer=ID]`, and `window.ternd` is
  *   { room, snapshot() }: the Room or null, and a promise of plain data:
@@ -16,20 +19,24 @@
  *     peers: [{ id, name, polite, offerer, signalingState, iceConnectionState, connectionState, channel,
  *               connectedMs, restarts, path: { words, local, remote, rttMs } | null, framesDecoded, videoTime }] }
  */
-import { Room } from "/ternd.js";
+import { Devices } from "./devices.js";
+import { Plot } from "./plot.js";
+import { Room, rates } from "./ternd.js";
+import { hasWord, startLanguage, t } from "./words.js";
 
 const MAX_LOG = 1000;
 const MAX_MESSAGES = 500;
 const MAX_TEXT = 4000; // characters shown of one chat line
-const PATH_EVERY_MS = 2000;
+const CAPACITY = 8; // a mesh of more is too much for most uplinks
+const SAMPLE_EVERY_MS = 1000;
 const MEMORY = "ternd.call"; // sessionStorage: what to go back to after a reload
 
 const $ = (id) => document.getElementById(id);
 const options = new URLSearchParams(location.search);
+const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? undefined;
 
 let room = null;
-const tiles = new Map(); // peer id -> { figure, video, path, machines, restarts }
-const devices = { video: null, audio: null }; // our tracks
+const tiles = new Map(); // peer id -> { figure, video, path, machines, restarts, before, and the parts of card() }
 const picture = new MediaStream(); // our own camera, for our own eyes
 const messages = [];
 const log = [];
@@ -50,7 +57,7 @@ function notice(text, about = "") {
   $("notice").dataset.about = about;
 }
 
-const nameOf = (peer) => peer?.name || "Guest";
+const nameOf = (peer) => peer?.name || t("guest");
 
 /** Adds to a list that may be scrolled: stays at the end only if it was there. */
 function appendTo(list, item, most) {
@@ -62,13 +69,12 @@ function appendTo(list, item, most) {
 
 async function copy(text, button) {
   const label = button.querySelector("span") ?? button;
-  const before = button.dataset.label ?? (button.dataset.label = label.textContent);
   try {
     await navigator.clipboard.writeText(text);
-    label.textContent = "Copied";
-    setTimeout(() => { label.textContent = before; }, 1500);
+    label.textContent = t("copied");
+    setTimeout(() => { label.textContent = t(label.dataset.t); }, 1500);
   } catch {
-    notice(`This browser did not let the page copy. The link is ${text}`);
+    notice(t("copyFailed", { link: text }));
   }
 }
 
@@ -104,84 +110,80 @@ function roomFrom(typed) {
 
 const linkTo = (name) => `${location.origin}/r/${encodeURIComponent(name)}`;
 
-// ---- camera and microphone
+/** The link to send. Into a room with a PIN a moderator's invite leads without it. */
+async function inviteLink() {
+  const link = linkTo(room.room);
+  if (!room.pin || !room.isModerator) return link;
+  return room.invite().then((invite) => `${link}#token=${invite}`, () => link);
+}
 
-const WANTED = {
-  video: { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: "user" },
-  audio: { echoCancellation: true, noiseSuppression: true },
-};
-const DEVICE = { video: "camera", audio: "microphone" };
-const LABEL = { video: "camera", audio: "mic" };
+// ---- camera, microphone, screen
+
 const BUTTON = { video: $("camera"), audio: $("mic") };
+const WORD = { video: ["cameraOn", "cameraStop"], audio: ["micOn", "micOff"] };
+
+const devices = new Devices({
+  changed(kind) {
+    const track = devices.tracks[kind];
+    if (kind === "video") {
+      for (const old of picture.getTracks()) picture.removeTrack(old);
+      if (track) picture.addTrack(track);
+      $("local-video").srcObject = track ? picture : null;
+      $("local").dataset.video = track ? "on" : "off";
+      $("local").dataset.screen = Boolean(devices.screen);
+    }
+    label(BUTTON[kind], devices.has(kind), WORD[kind]);
+    label($("screen"), Boolean(devices.screen), ["screenOn", "screenOff"]);
+    room?.setTrack(kind, track);
+    remember();
+  },
+  complain(text) {
+    if (text) notice(text, "device");
+    else if ($("notice").dataset.about === "device") notice("");
+  },
+});
+
+function label(button, on, [whenOff, whenOn]) {
+  button.dataset.on = on;
+  const span = button.querySelector("span");
+  span.dataset.t = on ? whenOn : whenOff;
+  span.textContent = t(span.dataset.t);
+}
 
 async function startDevices(...kinds) {
-  if (!navigator.mediaDevices) {
-    notice("Camera and microphone need a secure page: open this one over https. Chat works without them.", "device");
-    return;
-  }
   for (const kind of kinds) BUTTON[kind].disabled = true;
-  let failures = await openDevices(kinds);
-  // One of two may be missing or refused: the other one can still be had.
-  if (failures.length > 1) failures = (await Promise.all(kinds.map((kind) => openDevices([kind])))).flat();
-  if (failures.length) notice(whyNoDevice(failures), "device");
-  else if ($("notice").dataset.about === "device") notice("");
+  await devices.start(...kinds);
   for (const kind of kinds) BUTTON[kind].disabled = false;
 }
 
-/** Starts these devices, all or none. Returns what failed: [{ kind, error }]. */
-async function openDevices(kinds) {
-  try {
-    const stream = await navigator.mediaDevices.getUserMedia(
-      Object.fromEntries(kinds.map((kind) => [kind, WANTED[kind]])));
-    for (const track of stream.getTracks()) useTrack(track.kind, track);
-    return [];
-  } catch (error) {
-    return kinds.map((kind) => ({ kind, error }));
+async function showDevices() {
+  const lists = await devices.list();
+  for (const [which, list] of Object.entries(lists)) {
+    const select = $(`choose-${which}`);
+    select.replaceChildren(...list.map(({ id, label: text }) => make("option", { value: id }, text)));
+    select.value = devices.chosen[which] ?? list[0]?.id ?? "";
+    select.disabled = list.length === 0 || (which === "speaker" && !("setSinkId" in HTMLMediaElement.prototype));
   }
+  $("device-dialog").showModal();
 }
 
-function whyNoDevice(failures) {
-  const which = failures.map(({ kind }) => DEVICE[kind]).join(" and ");
-  const { error } = failures[0];
-  const why = {
-    NotAllowedError: `Access to the ${which} was refused. Allow it in the browser's address bar, then start again.`,
-    NotFoundError: `The browser finds no ${which}.`,
-    NotReadableError: `The ${which} cannot be read: another program may be using it.`,
-  }[error.name] ?? `The ${which} could not be started: ${error.message}.`;
-  return `${why} Chat works anyway, and you see and hear the others.`;
-}
-
-function useTrack(kind, track) {
-  const old = devices[kind];
-  if (old) {
-    old.onended = null;
-    old.stop();
-  }
-  devices[kind] = track;
-  if (track) track.onended = () => { useTrack(kind, null); notice(`The ${DEVICE[kind]} was taken away.`, "device"); };
-  if (kind === "video") {
-    if (old) picture.removeTrack(old);
-    if (track) picture.addTrack(track);
-    $("local-video").srcObject = track ? picture : null;
-    $("local").dataset.video = track ? "on" : "off";
-  }
-  BUTTON[kind].dataset.on = Boolean(track);
-  BUTTON[kind].querySelector("span").textContent = `${track ? "Stop" : "Start"} ${LABEL[kind]}`;
-  room?.setTrack(kind, track);
-  remember();
+function useSpeaker(video) {
+  if (devices.chosen.speaker) video.setSinkId?.(devices.chosen.speaker).catch(() => {});
 }
 
 // ---- in and out of a room
 
 function enter(name, returning = false) {
   room?.leave();
-  room = new Room({ room: name, name: $("name").value.trim() || undefined, configure, returning });
+  const typed = (id) => $(id).value.trim() || undefined;
+  room = new Room({ room: name, name: typed("name"), pin: typed("pin"), token, capacity: CAPACITY, configure, returning });
   watchRoom(room);
-  for (const kind of ["video", "audio"]) if (devices[kind]) room.setTrack(kind, devices[kind]);
+  for (const kind of ["video", "audio"]) if (devices.tracks[kind]) room.setTrack(kind, devices.tracks[kind]);
   if (roomInPath() !== name) history.pushState(null, "", `/r/${encodeURIComponent(name)}${location.search}`);
   document.title = `${name}: ternd`;
   $("link").value = linkTo(name);
   notice("");
+  $("details").open ||= matchMedia("(min-width: 861px)").matches;
   show("call");
   remember();
   room.join().catch(() => {}); // told by the event 'refused'
@@ -190,17 +192,18 @@ function enter(name, returning = false) {
 function exit() {
   const old = room;
   room = null;
+  devices.unshare();
   sessionStorage.removeItem(MEMORY);
   old?.leave();
-  document.title = "ternd: a room for two";
+  document.title = t("title");
   show("lobby");
   refresh();
 }
 
 function remember() {
   if (!room) return;
-  const media = ["video", "audio"].filter((kind) => devices[kind]);
-  sessionStorage.setItem(MEMORY, JSON.stringify({ room: room.room, name: $("name").value, media }));
+  const media = ["video", "audio"].filter((kind) => devices.has(kind));
+  sessionStorage.setItem(MEMORY, JSON.stringify({ room: room.room, name: $("name").value, pin: $("pin").value, media }));
 }
 
 function show(view) {
@@ -224,32 +227,52 @@ function configure(config) {
 
 function watchRoom(it) {
   it.on("state", (state) => { note("state", `room ${state}`); refresh(); });
+  it.on("resumed", () => { note("state", "session resumed, nothing is missing"); refresh(); });
   it.on("sent", (message) => note("sent", inWords(message)));
   it.on("received", (message) => note("received", inWords(message)));
   it.on("retry", (ms) => note("state", `next attempt in ${(ms / 1000).toFixed(1)} s`));
-  it.on("peer", (peer) => { addTile(peer); say("page", `${nameOf(peer)} came in`); refresh(); });
-  it.on("left", (peer) => { removeTile(peer); say("page", `${nameOf(peer)} left`); refresh(); });
+  it.on("peer", (peer) => { addTile(peer); say("page", t("cameIn", { name: nameOf(peer) })); refresh(); });
+  it.on("left", (peer) => {
+    removeTile(peer);
+    say("page", t(peer.reason === "kicked" ? "kicked" : "left", { name: nameOf(peer) }));
+    refresh();
+  });
+  it.on("presence", refresh);
+  it.on("room", refresh);
+  it.on("draining", () => notice(t("draining")));
   it.on("refused", (error) => {
     note("trouble", `${error.code}: ${error.message}`);
     if (it !== room) return;
+    const pinAsked = error.code === "bad_pin";
     exit();
-    notice(error.message);
+    notice(refusal(error, it.room));
+    if (pinAsked) $("pin").focus();
   });
+}
+
+function refusal({ code, message }, name) {
+  let key = code;
+  if (code === "bad_pin" && !$("pin").value.trim()) key = "needPin";
+  if (code === "kicked") key = "errKicked";
+  return hasWord(key) ? t(key, { room: name }) : t("refused", { message });
 }
 
 // ---- the others
 
 function addTile(peer) {
   const path = make("span", { class: "path" });
-  const video = make("video", { autoplay: "", playsinline: "", "aria-label": `Video of ${nameOf(peer)}` });
+  const video = make("video", { autoplay: "", playsinline: "", "aria-label": t("videoOf", { name: nameOf(peer) }) });
   const figure = make("figure", { class: "tile", "data-peer": peer.id, "data-video": "off" },
     video, document.querySelector("#local .face").cloneNode(true),
     make("figcaption", {}, make("span", { class: "who" }, nameOf(peer)), path));
+  figure.querySelector(".in-lobby").remove();
   const machines = make("li", { "data-peer": peer.id });
-  const tile = { figure, video, path, machines, restarts: 0 };
+  const tile = { figure, video, path, machines, restarts: 0, before: null, ...card(peer) };
   tiles.set(peer.id, tile);
+  useSpeaker(video);
   $("tiles").insertBefore(figure, $("local"));
   $("machines").append(machines);
+  $("people").append(tile.card);
 
   peer.on("stream", (stream) => showStream(tile, stream));
   peer.on("message", (text) => say(nameOf(peer), String(text).slice(0, MAX_TEXT)));
@@ -264,12 +287,35 @@ function addTile(peer) {
   showPath(peer);
 }
 
+/** The panel of one peer: who it is, the path, and plots of what goes over it. */
+function card(peer) {
+  const plots = {
+    rttMs: new Plot((ms) => (ms < 1 ? "< 1 ms" : `${Math.round(ms)} ms`), 50),
+    inKbps: new Plot(kbps, 100),
+    outKbps: new Plot(kbps, 100),
+    loss: new Plot((share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`, 0.05),
+  };
+  const who = make("h3", {}, nameOf(peer));
+  const tag = make("span", { class: "help" });
+  const way = make("p", { class: "help" });
+  const why = make("p", { class: "why", hidden: "" });
+  const kick = make("button", { type: "button", class: "small", hidden: "" });
+  kick.addEventListener("click", () => {
+    if (confirm(t("kickSure", { name: nameOf(peer) }))) room?.kick(peer).catch((error) => notice(error.message));
+  });
+  const element = make("li", { "data-peer": peer.id }, make("div", { class: "head" }, who, tag, kick), way, why,
+    make("div", { class: "plots" }, ...Object.values(plots).map((plot) => plot.element)));
+  return { card: element, plots, tag, way, why, kick };
+}
+
+const kbps = (value) => (value >= 1000 ? `${(value / 1000).toFixed(1)} Mbit/s` : `${Math.round(value)} kbit/s`);
+const PLOT_NAMES = { rttMs: "rtt", inKbps: "incoming", outKbps: "outgoing", loss: "loss" };
+
 function removeTile(peer) {
   const tile = tiles.get(peer.id);
   tiles.delete(peer.id);
   tile?.video.pause();
-  tile?.figure.remove();
-  tile?.machines.remove();
+  for (const part of ["figure", "machines", "card"]) tile?.[part].remove();
 }
 
 function showStream(tile, stream) {
@@ -282,7 +328,7 @@ function showStream(tile, stream) {
     // Sound needs a touch first. The picture need not wait for it.
     video.muted = true;
     video.play().catch(() => {});
-    const button = make("button", { type: "button", class: "unmute primary" }, "Turn the sound on");
+    const button = make("button", { type: "button", class: "unmute primary" }, t("soundOn"));
     button.onclick = () => { video.muted = false; button.remove(); };
     figure.append(button);
   });
@@ -294,6 +340,9 @@ async function showPath(peer) {
   const connected = peer.pc.connectionState === "connected";
   const path = connected ? await peer.path().catch(() => null) : null;
   tile.path.textContent = path?.words ?? (connected ? "" : peer.pc.connectionState);
+  tile.figure.dataset.state = peer.pc.connectionState;
+  const pair = path && `${path.local.candidateType} → ${path.remote.candidateType}, ${path.words}`;
+  tile.way.textContent = `${t("path")}: ${pair ?? t("none")}`;
   const tone = (state) => ({ connected: "good", completed: "good", failed: "bad", disconnected: "bad" })[state] ?? "";
   const rows = ["signalingState", "iceConnectionState", "connectionState"].map((machine) => [machine, peer.pc[machine]]);
   rows.push(["data channel", peer.channel.readyState], ["path", path?.words ?? "none yet"]);
@@ -301,7 +350,32 @@ async function showPath(peer) {
     make("div", {}, make("dt", {}, term), make("dd", { "data-tone": tone(value) }, value)))));
 }
 
-setInterval(() => { for (const peer of room?.peers.values() ?? []) showPath(peer); }, PATH_EVERY_MS);
+/** Why there is no path, as far as this side and its server know. */
+function whyNoPath(peer) {
+  const errors = peer.errors.filter(({ url }) => /^turns?:/.test(url));
+  const offered = room.ice.iceServers.flatMap(({ urls }) => [urls].flat()).some((url) => /^turns?:/.test(url));
+  const refused = errors.find(({ code }) => code >= 300 && code < 700);
+  let why;
+  if (!offered) why = t("why_none", { message: room.iceRefused ?? "-" });
+  else if (refused) why = t("why_refused", { code: refused.code, message: refused.text });
+  else if (errors.length && !peer.relayed) why = t("why_unreachable", { url: errors[0].url });
+  else why = t("why_peer");
+  return `${t("failed", { name: nameOf(peer) })} ${why}`;
+}
+
+async function sample() {
+  for (const peer of [...(room?.peers.values() ?? [])]) {
+    const tile = tiles.get(peer.id);
+    if (!tile) continue;
+    showPath(peer);
+    const now = await peer.totals().catch(() => null);
+    if (!now) continue;
+    const since = tile.before ? rates(tile.before, now) : {};
+    tile.before = now;
+    for (const [key, plot] of Object.entries(tile.plots)) plot.add(since[key] ?? null);
+  }
+}
+setInterval(sample, SAMPLE_EVERY_MS);
 
 // ---- chat
 
@@ -330,31 +404,41 @@ function refresh() {
   const open = peers.filter((peer) => peer.channel.readyState === "open");
   $("tiles").dataset.remote = peers.length <= 4 ? peers.length : "many";
   $("waiting").hidden = !(room?.state === "joined" && peers.length === 0);
+  $("nobody").hidden = peers.length > 0;
   $("text").disabled = $("send").disabled = open.length === 0;
-  $("text").placeholder = open.length ? "Write a line" : peers.length ? "Connecting" : "Waiting for someone";
+  $("text").placeholder = t(open.length ? "writeLine" : peers.length ? "connecting" : "waitingSomeone");
+  $("lock").hidden = !room?.isModerator;
+  label($("lock"), Boolean(room?.locked), ["lock", "unlock"]);
   const [tone, words] = statusOf(peers);
   $("status").dataset.tone = tone;
   if ($("status").textContent !== words) $("status").textContent = words; // said aloud only when it changes
-  for (const peer of peers) showPath(peer);
+  for (const peer of peers) {
+    showPath(peer);
+    const tile = tiles.get(peer.id);
+    if (!tile) continue;
+    tile.tag.textContent = peer.away ? t("away") : room.moderators.includes(peer.id) ? t("moderator") : "";
+    tile.kick.hidden = !room.isModerator;
+    tile.kick.textContent = t("kick");
+    const failed = peer.pc.connectionState === "failed";
+    tile.why.hidden = !failed;
+    tile.why.textContent = failed ? whyNoPath(peer) : "";
+    for (const [key, plot] of Object.entries(tile.plots)) plot.name = t(PLOT_NAMES[key]);
+  }
 }
 
 function statusOf(peers) {
-  if (!room) return ["calm", "Not in a room"];
+  if (!room) return ["calm", t("notInRoom")];
   const connected = peers.filter((peer) => peer.pc.connectionState === "connected");
   const lost = peers.filter((peer) => ["failed", "disconnected"].includes(peer.pc.connectionState));
   const names = (list) => list.map(nameOf).join(", ");
-  if (connected.length === 0 && room.state === "connecting") return ["busy", "Connecting to the server"];
-  if (room.state === "waiting") {
-    const call = connected.length ? `Connected to ${names(connected)}, but the` : "The";
-    return ["bad", `${call} server is out of reach, trying again`];
-  }
+  if (connected.length === 0 && room.state === "connecting") return ["busy", t("connectingServer")];
+  if (room.state === "waiting") return ["bad", connected.length ? t("serverLostCall", { names: names(connected) }) : t("serverLost")];
   if (lost.length) {
-    const what = lost.some((peer) => peer.connectedMs !== null) ? "Lost the path" : "Found no path";
-    return ["bad", `${what} to ${names(lost)}, trying again`];
+    return ["bad", t(lost.some((peer) => peer.connectedMs !== null) ? "lostPath" : "noPath", { names: names(lost) })];
   }
-  if (connected.length && connected.length === peers.length) return ["good", `Connected to ${names(connected)}`];
-  if (peers.length) return ["busy", `Looking for a path to ${names(peers.filter((p) => !connected.includes(p)))}`];
-  return ["calm", `In room ${room.room}, waiting`];
+  if (connected.length && connected.length === peers.length) return ["good", t("connectedTo", { names: names(connected) })];
+  if (peers.length) return ["busy", t("looking", { names: names(peers.filter((p) => !connected.includes(p))) })];
+  return ["calm", t("waitingIn", { room: room.room })];
 }
 
 // ---- the log
@@ -381,7 +465,7 @@ function inWords(message) {
     case "ice": return message.ice ? `ice: ${servers(message.ice)}` : "ice";
     case "error": return `error ${message.code}: ${message.message}`;
     case "signal": {
-      const way = message.to ? `signal to ${who(message.to)}` : `signal from ${who(message.from)}`;
+      const way = message.from ? `signal from ${who(message.from)}` : `signal to ${who(message.to)}`;
       if (message.description) return `${way}: ${message.description.type}, ${message.description.sdp.length} bytes of SDP`;
       return `${way}: ${(message.candidates ?? []).map(candidateInWords).join("; ")}`;
     }
@@ -402,8 +486,17 @@ function candidateInWords(candidate) {
 // ---- events of the page
 
 for (const kind of ["video", "audio"]) {
-  BUTTON[kind].addEventListener("click", () => (devices[kind] ? useTrack(kind, null) : startDevices(kind)));
+  BUTTON[kind].addEventListener("click", () => (devices.has(kind) ? devices.stop(kind) : startDevices(kind)));
 }
+$("screen").addEventListener("click", () => (devices.screen ? devices.unshare() : devices.share()));
+$("devices").addEventListener("click", showDevices);
+for (const which of ["camera", "mic", "speaker"]) {
+  $(`choose-${which}`).addEventListener("change", async ({ target }) => {
+    await devices.choose(which, target.value);
+    if (which === "speaker") for (const { video } of tiles.values()) useSpeaker(video);
+  });
+}
+$("lock").addEventListener("click", () => room?.lock(!room.locked).catch((error) => notice(error.message)));
 $("lobby").addEventListener("submit", (event) => {
   event.preventDefault();
   const name = roomFrom($("room").value);
@@ -411,7 +504,7 @@ $("lobby").addEventListener("submit", (event) => {
   if (name) {
     enter(name);
   } else {
-    notice("A room's name begins with a letter or digit and has up to 64 letters, digits, dots and dashes. A link to a room works too.");
+    notice(t("badRoom"));
     $("room").focus();
   }
 });
@@ -420,8 +513,7 @@ $("leave").addEventListener("click", () => {
   history.pushState(null, "", `/${location.search}`);
   $("room").focus();
 });
-$("copy").addEventListener("click", () => copy($("link").value, $("copy")));
-$("copy-small").addEventListener("click", () => copy($("link").value, $("copy-small")));
+for (const id of ["copy", "copy-small"]) $(id).addEventListener("click", async () => copy(await inviteLink(), $(id)));
 $("copy-log").addEventListener("click", () => copy(log.join("\n"), $("copy-log")));
 $("link").addEventListener("focus", () => $("link").select());
 addEventListener("popstate", () => {
@@ -438,7 +530,7 @@ window.ternd = {
     const peers = [...(room?.peers.values() ?? [])];
     return {
       state: room?.state ?? "idle", room: room?.room ?? null, self: room?.self ?? null,
-      camera: Boolean(devices.video), microphone: Boolean(devices.audio), messages, log,
+      camera: devices.has("video"), microphone: devices.has("audio"), messages, log,
       peers: await Promise.all(peers.map(snapshotOf)),
     };
   },
@@ -463,14 +555,15 @@ async function begin() {
   const back = before && before.room === inPath ? before : null; // this page was reloaded
   $("room").value = inPath || suggestRoom();
   $("name").value = options.get("name") ?? back?.name ?? "";
-  $("details").open = matchMedia("(min-width: 861px)").matches;
+  $("pin").value = options.get("pin") ?? back?.pin ?? "";
   if (!inPath || !(back || options.get("auto") === "1")) {
     sessionStorage.removeItem(MEMORY);
     return;
   }
-  const media = back?.media ?? (options.get("media") ?? "video,audio").split(",").filter((kind) => kind in devices);
+  const media = back?.media ?? (options.get("media") ?? "video,audio").split(",").filter((kind) => kind in BUTTON);
   enter(inPath, Boolean(back));
   if (media.length) await startDevices(...media); // the call need not wait for the camera
 }
 
+startLanguage($("language"), refresh);
 begin();

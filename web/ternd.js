@@ -1,18 +1,17 @@
 /**
  * ternd.js: the client of ternd's rooms (protocol `ternd.v1`), a module for any page.
  *
- *     import { Room } from "https://turn.example.org/ternd.js";
+ *     import * as ternd from "https://turn.example.org/ternd.js";
  *
  *     const stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: true });
- *     const room = new Room({ room: "demo", stream });
- *     room.on("peer", (peer) => {
+ *     const call = await ternd.join({ room: "demo", stream });
+ *     call.on("peer", (peer) => {
  *       peer.on("stream", (theirs) => { document.querySelector("video").srcObject = theirs; });
  *       peer.on("message", (text) => console.log(text));
  *     });
- *     await room.join();
  *
- *       Room ──── WebSocket, JSON ──── ternd ──── WebSocket, JSON ──── Room
- *        └ Peer ═════════ media and one data channel, direct or relayed ═════════ Peer ┘
+ *       Room ──── WebSocket, or SSE and POST ──── ternd ──── WebSocket ──── Room
+ *        └ Peer ═══════ media and one data channel, direct or relayed ═══════ Peer ┘
  *
  * In: a room's name and local tracks. Out: a `Peer` for each other member, with an RTCPeerConnection that
  * negotiates by itself ("perfect negotiation", W3C WebRTC section 10.7), restarts ICE with fresh credentials
@@ -23,13 +22,18 @@ const RESTART_AFTER_MS = 3000; // "disconnected" often heals by itself within th
 const FIRST_BACKOFF_MS = 500;
 const LAST_BACKOFF_MS = 10000;
 const REQUEST_TIMEOUT_MS = 15000;
+const AT_ONCE_AFTER_MS = 10000;
+const PROBE_TIMEOUT_MS = 5000;
 const BATCH_MS = 20; // candidates found within this time travel in one message
 const MAX_ERRORS = 16; // of candidates, in one report
 const MAX_REBUILDS = 5; // RTCPeerConnections tried for one peer
 const MAX_REJOINS_WHEN_FULL = 25; // our own former self may hold the seat for a while
+const MAX_UNANSWERED = 512; // messages kept until the server has answered, across lost connections
 
 /** Close codes after which trying again is pointless: protocol, auth, version, replaced, kicked. */
 const FINAL_CLOSE_CODES = new Set([4000, 4001, 4002, 4005, 4006]);
+/** Ends a connection, and not its session. */
+const CLOSE_AND_RESUME = 3000;
 
 /** An EventTarget with shorter words: `on(type, listener)` gives the listener the detail itself. */
 class Emitter extends EventTarget {
@@ -54,15 +58,167 @@ export class RoomError extends Error {
 }
 
 /**
+ * Enters a room: resolves to the {@link Room} when joined, rejects with a {@link RoomError} when refused. Options as
+ * of the Room. Peers who are there already are told to whoever listens for `peer`, now or later.
+ */
+export async function join(options) {
+  const room = new Room(options);
+  await room.join();
+  return room;
+}
+
+// ---- pure parts, for the tests too
+
+/**
+ * Where a server's endpoints are: { ws, events, send }. `url` is its address (https://host), its WebSocket
+ * (wss://host/v1/ws), or absent: the server this file came from.
+ */
+export function endpoints(url, home = import.meta.url) {
+  const base = new URL(url ?? "/", home);
+  base.protocol = base.protocol.replace(/^ws/, "http");
+  base.pathname = base.pathname.replace(/\/v1\/ws\/?$/, "/");
+  base.search = base.hash = "";
+  const at = (path) => new URL(path, base).href;
+  return { ws: at("v1/ws").replace(/^http/, "ws"), events: at("v1/events"), send: at("v1/send") };
+}
+
+/** The pause before the next attempt: grows, with an end, and spread: a whole room comes back after a restart. */
+export function backoff(attempt, random = Math.random()) {
+  const longest = Math.min(LAST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(attempt, 10));
+  return longest * (0.5 + random / 2);
+}
+
+/**
+ * What two samples of `Peer.totals()` say of the time between: { inKbps, outKbps, loss, rttMs }, where loss is a
+ * share from 0 to 1 of the packets that should have come; null where nothing can be said.
+ */
+export function rates(before, after) {
+  const seconds = (after.at - before.at) / 1000;
+  if (!(seconds > 0)) return { inKbps: null, outKbps: null, loss: null, rttMs: after.rttMs };
+  // A rebuilt connection counts from 0 again.
+  const grown = (key) => (after[key] >= before[key] ? after[key] - before[key] : after[key]);
+  const lost = Math.max(0, after.packetsLost - before.packetsLost);
+  const due = grown("packetsReceived") + lost;
+  return {
+    inKbps: (grown("bytesReceived") * 8) / 1000 / seconds,
+    outKbps: (grown("bytesSent") * 8) / 1000 / seconds,
+    loss: due > 0 ? lost / due : null,
+    rttMs: after.rttMs,
+  };
+}
+
+// ---- transports: send(text), close(code); they call opened(), received(text), closed(code, reason)
+
+class Socket {
+  #socket;
+
+  constructor({ ws }, to) {
+    this.#socket = new WebSocket(ws, "ternd.v1");
+    this.#socket.onopen = () => to.opened();
+    this.#socket.onmessage = ({ data }) => to.received(data);
+    this.#socket.onclose = ({ code, reason }) => to.closed(code, reason);
+  }
+
+  get open() { return this.#socket.readyState === 1; }
+
+  alive() {}
+
+  send(text) { this.#socket.send(text); }
+
+  close(code) {
+    this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.close(code);
+  }
+}
+
+/** The same messages where no WebSocket gets through: events down, one POST at a time up. */
+class Events {
+  open = false;
+  #source;
+  #url;
+  #to;
+  #connection = null;
+  #waiting = [];
+  #busy = false;
+  #signs = null;
+
+  constructor({ events, send }, to) {
+    this.#url = send;
+    this.#to = to;
+    this.#source = new EventSource(events);
+    this.#source.addEventListener("open", ({ data }) => {
+      if (!data) return; // the browser's own event of this name
+      this.#connection = JSON.parse(data).connection;
+      this.open = true;
+      to.opened();
+    });
+    this.#source.onmessage = ({ data }) => to.received(data);
+    this.#source.addEventListener("close", ({ data }) => {
+      const { code, reason } = JSON.parse(data);
+      this.#end(code, reason);
+    });
+    this.#source.onerror = () => this.#end(1006, "");
+  }
+
+  /** The server wants a sign of life this often. */
+  alive(ms) {
+    clearInterval(this.#signs);
+    this.#signs = setInterval(() => this.#flush(true), ms);
+  }
+
+  send(text) {
+    this.#waiting.push(text);
+    queueMicrotask(() => this.#flush());
+  }
+
+  close(code) {
+    if (code === 1000) this.#post(this.#waiting.splice(0)).catch(() => {});
+    this.#to = null;
+    this.#end(code, "");
+  }
+
+  async #flush(sign = false) {
+    if (this.#busy || !this.open || (this.#waiting.length === 0 && !sign)) return;
+    this.#busy = true;
+    try {
+      const reply = await this.#post(this.#waiting.splice(0, 64));
+      if (!reply.ok) throw new Error(`status ${reply.status}`);
+    } catch {
+      this.#end(1006, "");
+    }
+    this.#busy = false;
+    if (this.#waiting.length) this.#flush();
+  }
+
+  #post(messages) {
+    const body = `{"connection":${JSON.stringify(this.#connection)},"messages":[${messages.join(",")}]}`;
+    return fetch(this.#url, { method: "POST", body, keepalive: body.length < 60000 });
+  }
+
+  #end(code, reason) {
+    clearInterval(this.#signs);
+    this.#source.close();
+    this.open = false;
+    const to = this.#to;
+    this.#to = null;
+    to?.closed(code, reason);
+  }
+}
+
+/**
  * A seat in a room.
  *
- * Options: `room` (its name); `name` (yours, shown to others); `stream` (a MediaStream to send);
- * `url` (default: /v1/ws beside this file); `configure(config)`, which may change the RTCConfiguration
- * before it is used; `returning` (true after a reload: the seat may look taken for a while).
+ * Options: `room` (its name); `name` (yours, shown to others); `stream` (a MediaStream to send); `url` (the server;
+ * default: the one this file came from); `pin`, `token`, `capacity`, `history` (see the protocol);
+ * `transport` ("ws" or "sse": only this one); `configure(config)`, which may change the RTCConfiguration before it is
+ * used; `returning` (true after a reload: the seat may look taken for a while).
  *
- * Events: `state` ("idle" | "connecting" | "joined" | "waiting"), `joined`, `peer` (a Peer came),
- * `left` (a Peer went), `refused` (a RoomError, and the room is idle again), `sent` and `received`
- * (every protocol message, for logs), `retry` (milliseconds until the next attempt).
+ * Events: `state` ("idle" | "connecting" | "joined" | "waiting"), `joined`, `resumed` (the connection was lost and is
+ * back, nothing is missing), `peer` (a Peer came), `left` (a Peer went), `presence` (a Peer lost its connection to
+ * the server, or has it back), `room` (locked or unlocked, or other moderators), `value` ({ key, value, from }: the
+ * room's shared values), `message` ({ from, data }, by way of the server), `draining`, `refused` (a RoomError, and
+ * the room is idle again), `sent` and `received` (every protocol message, for logs), `retry` (milliseconds until the
+ * next attempt).
  */
 export class Room extends Emitter {
   state = "idle";
@@ -72,30 +228,57 @@ export class Room extends Emitter {
   peers = new Map();
   /** What the server said last about ICE servers. */
   ice = { iceServers: [] };
+  /** Why the server gave none when it was asked, or null. */
+  iceRefused = null;
+  /** Has the room a PIN, is it locked; how many may come in. */
+  pin = false;
+  locked = false;
+  capacity = null;
+  /** Ids of the moderators. */
+  moderators = [];
+  /** What the room remembers: values by key, and the last messages to all. */
+  values = new Map();
+  history = [];
+  /** "ws" or "sse": how the server is reached. */
+  transport = "ws";
 
   #options;
+  #urls;
   #tracks = new Map(); // kind -> track or null
-  #socket = null;
-  #requests = new Map(); // id -> { resolve, reject, timer }
+  #link = null;
+  #welcome = null; // what the session is resumed with
+  #seq = 0; // of the last event
+  #unanswered = new Map(); // id -> { message, resolve, reject, timer }, in the order they were sent
   #lastId = 0;
   #attempt = 0;
+  #greeted = false; // has this link brought a welcome?
   #wasMember = false;
+  #lostAt = null; // when the last connection that worked ended
   #fullTries = 0;
+  #fatal = null; // what the server said before it closed
   #timer = null;
   #iceTimer = null;
   #first = null; // { resolve, reject } of join()
-  // A network that came back should not wait for the pause to end.
-  #online = () => this.state === "waiting" && this.#connect();
+  #network = () => this.#networkChanged();
 
   constructor(options) {
     super();
-    const url = new URL("/v1/ws", import.meta.url);
-    url.protocol = url.protocol === "http:" ? "ws:" : "wss:";
-    this.#options = { url: url.href, configure: (config) => config, ...options };
+    this.#options = { configure: (config) => config, ...options };
+    this.#urls = endpoints(options.url);
+    if (options.transport) this.transport = options.transport;
     for (const track of options.stream?.getTracks() ?? []) this.setTrack(track.kind, track);
   }
 
   get room() { return this.#options.room; }
+
+  get isModerator() { return this.moderators.includes(this.self); }
+
+  /** As `on` of any event; a listener for `peer` hears of those who are there already, too. */
+  on(type, listener) {
+    const off = super.on(type, listener);
+    if (type === "peer") for (const peer of this.peers.values()) listener(peer);
+    return off;
+  }
 
   /** Enters the room and stays in it. Resolves when joined, rejects with a RoomError when refused. */
   join() {
@@ -104,14 +287,15 @@ export class Room extends Emitter {
       this.#first = { resolve, reject };
       this.#attempt = this.#fullTries = 0;
       this.#wasMember = this.#options.returning === true;
-      addEventListener("online", this.#online);
+      globalThis.addEventListener?.("online", this.#network);
+      globalThis.navigator?.connection?.addEventListener?.("change", this.#network);
       this.#connect();
     });
   }
 
   /** Leaves the room; the others learn it at once. */
   leave() {
-    this.#send({ type: "bye" });
+    this.#write({ type: "bye" });
     this.#stop();
     this.#first?.reject(new Error("left before it was joined"));
     this.#first = null;
@@ -128,40 +312,104 @@ export class Room extends Emitter {
     return [...this.peers.values()].filter((peer) => peer.send(text)).length;
   }
 
-  // ---- the WebSocket: connect, hello, join; again with growing pauses
+  /** Sends data to one member, or to all if `to` is null, by way of the server. Resolves when the server has it. */
+  post(data, to = null) { return this.#request({ type: "message", to, data }); }
+
+  /** Writes one of the room's shared values; null removes it. */
+  set(key, value) { return this.#request({ type: "set", key, value }); }
+
+  /** For moderators: locks or unlocks the room, puts a member out, makes an invite token. */
+  lock(locked = true) { return this.#request({ type: "lock", locked }); }
+
+  kick(peer, banSeconds = 0) { return this.#request({ type: "kick", peer: peer.id ?? peer, ban_s: banSeconds }); }
+
+  async invite(options = {}) { return (await this.#request({ type: "invite", ...options })).token; }
+
+  /** Cuts the connection to the server, as a bad network does. For tests. */
+  _cut() {
+    this.#link?.close(CLOSE_AND_RESUME);
+    this.#closed(1006, "");
+  }
+
+  // ---- the connection: hello, then resume or join; again with growing pauses
 
   #connect() {
     clearTimeout(this.#timer);
-    this.#setState("connecting");
-    const socket = new WebSocket(this.#options.url, "ternd.v1");
-    this.#socket = socket;
-    socket.onopen = () => this.#enter(socket);
-    socket.onmessage = ({ data }) => socket === this.#socket && this.#received(JSON.parse(data));
-    socket.onclose = (event) => socket === this.#socket && this.#closed(event);
-    this.#timer = setTimeout(() => socket.close(), REQUEST_TIMEOUT_MS); // a SYN into the void
+    this.#setState(this.#resumable ? this.state : "connecting");
+    this.#greeted = false;
+    this.#fatal = null;
+    let link = null;
+    const mine = (act) => (...args) => { if (link !== null && link === this.#link) act(...args); };
+    const to = {
+      opened: mine(() => this.#enter(link)),
+      received: mine((text) => this.#received(JSON.parse(text))),
+      closed: mine((code, reason) => this.#closed(code, reason)),
+    };
+    link = this.transport === "sse" ? new Events(this.#urls, to) : new Socket(this.#urls, to);
+    this.#link = link;
+    this.#timer = setTimeout(() => { // a SYN into the void
+      link.close(CLOSE_AND_RESUME);
+      if (link === this.#link) this.#closed(1006, "");
+    }, REQUEST_TIMEOUT_MS);
   }
 
-  async #enter(socket) {
-    clearTimeout(this.#timer);
-    const { room, name } = this.#options;
+  get #resumable() { return this.#welcome?.resume_ms > 0 && this.self !== null; }
+
+  async #enter(link) {
+    const { room, name, pin, token, capacity, history } = this.#options;
+    const { session, secret } = this.#welcome ?? {};
+    const resume = this.#resumable ? { session, secret, seq: this.#seq } : undefined;
     try {
-      await this.#request({ type: "hello", client: "ternd.js/1" });
-      const joined = await this.#request({ type: "join", room, create: "if-missing", name });
-      if (socket === this.#socket) this.#joined(joined);
+      const hello = { type: "hello", client: "ternd.js/2", token, resume };
+      const welcome = await this.#request(hello, true);
+      if (link !== this.#link) return;
+      clearTimeout(this.#timer);
+      this.#greeted = true;
+      this.#welcome = welcome;
+      if (welcome.ping_ms) link.alive(welcome.ping_ms);
+      if (welcome.resumed) {
+        this.#resumed(welcome);
+        return;
+      }
+      // What waited was meant for a session that is over.
+      this.#forget(() => true);
+      this.#seq = 0;
+      const joined = await this.#request({ type: "join", room, create: "if-missing", name, pin, capacity, history });
+      if (link === this.#link) this.#joined(joined);
     } catch (error) {
-      if (socket === this.#socket) this.#refused(error);
+      if (link === this.#link) this.#refused(error);
     }
   }
 
-  #joined({ self, peers, ice }) {
+  #resumed({ last_id: lastId }) {
+    // What the server has, it has; of what it has not, the first is sent first.
+    this.#forget((id) => lastId !== null && lastId !== undefined && id <= lastId);
+    for (const { message } of this.#unanswered.values()) this.#write(message);
+    this.#attempt = 0;
+    this.#setState("joined");
+    this._emit("resumed", undefined);
+  }
+
+  #forget(which) {
+    for (const [id, { message, reject, timer }] of [...this.#unanswered]) {
+      if (message.type === "hello" || !which(id)) continue;
+      this.#unanswered.delete(id);
+      clearTimeout(timer);
+      reject(new Error(`the answer to '${message.type}' was lost with the connection`));
+    }
+  }
+
+  #joined({ self, peers, ice, capacity = null, pin = false, locked = false, moderators = [], state = {}, history = [] }) {
     // Members of before carry old ids: their connections are over, also where packets still flow.
     for (const peer of [...this.peers.values()]) this.#remove(peer.id);
-    this.self = self;
+    Object.assign(this, { self, capacity, pin, locked, moderators, history });
+    this.values = new Map(Object.entries(state));
     this.#setIce(ice);
     this.#attempt = this.#fullTries = 0;
     this.#wasMember = true;
     this.#setState("joined");
     this._emit("joined", { self, room: this.room });
+    this._emit("room", this);
     for (const peer of peers) this.#add(peer);
     this.#first?.resolve();
     this.#first = null;
@@ -169,24 +417,36 @@ export class Room extends Emitter {
 
   #refused(error) {
     const seatTaken = error.code === "room_full" && this.#wasMember && this.#fullTries++ < MAX_REJOINS_WHEN_FULL;
-    if (!(error instanceof RoomError) || error.retryMs !== null || seatTaken) {
+    const passing = error.code === "rate_limited" || error.code === "draining" || error.code === "internal";
+    if (!(error instanceof RoomError) || passing || seatTaken) {
       this.#again(error.retryMs ?? 2000);
       return;
     }
-    this.#send({ type: "bye" });
+    this.#write({ type: "bye" });
     this.#stop();
     this.#first?.reject(error);
     this.#first = null;
     this._emit("refused", error);
   }
 
-  #closed({ code, reason }) {
+  #closed(code, reason) {
     if (FINAL_CLOSE_CODES.has(code)) {
-      this.#refused(new RoomError({ code: `closed_${code}`, message: reason || `The server closed with code ${code}` }));
+      const message = reason || `The server closed with code ${code}`;
+      const known = { 4005: "session_replaced", 4006: "kicked" }[code] ?? `closed_${code}`;
+      this.#refused(this.#fatal ?? new RoomError({ code: known, message }));
       return;
     }
-    const longest = Math.min(LAST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** this.#attempt++);
-    this.#again(longest * (0.5 + Math.random() / 2)); // spread: a whole room comes back after a restart
+    // No WebSocket gets through: try the other way, and back again if that is no better.
+    if (!this.#greeted && !this.#options.transport && this.#attempt > 0 && code === 1006) {
+      this.transport = this.transport === "ws" ? "sse" : "ws";
+    }
+    // After a cut the first attempt comes at once, unless that is what happens all the time.
+    const now = performance.now();
+    const seldom = this.#lostAt === null || now - this.#lostAt > AT_ONCE_AFTER_MS;
+    const pause = this.#greeted && this.#resumable && seldom ? 0 : backoff(this.#attempt);
+    if (this.#greeted) this.#lostAt = now;
+    this.#attempt++;
+    this.#again(pause);
   }
 
   #again(ms) {
@@ -196,25 +456,52 @@ export class Room extends Emitter {
     this.#timer = setTimeout(() => this.#connect(), ms);
   }
 
-  #drop() {
+  #drop(code = CLOSE_AND_RESUME) {
     clearTimeout(this.#timer);
-    clearTimeout(this.#iceTimer);
-    const socket = this.#socket;
-    this.#socket = null;
-    socket?.close();
-    for (const { reject, timer } of this.#requests.values()) {
+    const link = this.#link;
+    this.#link = null;
+    link?.close(code);
+    for (const [id, { message, reject, timer }] of [...this.#unanswered]) {
       clearTimeout(timer);
+      if (this.#resumable && code !== 1000 && message.type !== "hello" && message.type !== "join") continue;
+      this.#unanswered.delete(id);
       reject(new Error("the connection to the server was lost"));
     }
-    this.#requests.clear();
   }
 
   #stop() {
-    removeEventListener("online", this.#online);
-    this.#drop();
+    globalThis.removeEventListener?.("online", this.#network);
+    globalThis.navigator?.connection?.removeEventListener?.("change", this.#network);
+    clearTimeout(this.#iceTimer);
+    this.#drop(1000);
     for (const peer of [...this.peers.values()]) this.#remove(peer.id);
-    this.self = null;
+    this.self = this.#welcome = null;
     this.#setState("idle");
+  }
+
+  /** The ways out have changed: the pause need not end first, and paths that look well may be dead. */
+  #networkChanged() {
+    if (globalThis.navigator?.onLine === false) return; // there is no way out: nothing to be tried
+    if (this.state === "waiting") {
+      this.#connect();
+    } else if (this.state === "joined") {
+      this.#probe();
+      for (const peer of this.peers.values()) peer._networkChanged();
+    }
+  }
+
+  /** Is the connection alive? A browser hears nothing of a dead one for minutes. What can't be resumed is not given up. */
+  #probe() {
+    if (!this.#resumable) return;
+    const link = this.#link;
+    const dead = () => {
+      if (link === null || link !== this.#link) return;
+      link.close(CLOSE_AND_RESUME);
+      this.#closed(1006, "");
+    };
+    const timer = setTimeout(dead, PROBE_TIMEOUT_MS);
+    // Any answer is a sign of life, a refusal, too.
+    this.#request({ type: "ready" }).catch(() => {}).finally(() => clearTimeout(timer));
   }
 
   #setState(state) {
@@ -225,61 +512,115 @@ export class Room extends Emitter {
 
   // ---- messages
 
-  #send(message) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
-    this.#socket.send(JSON.stringify(message));
+  /** `false`: there is no connection. */
+  #write(message) {
+    if (!this.#link?.open) return false;
+    this.#link.send(JSON.stringify(message));
     this._emit("sent", message);
     return true;
   }
 
-  #request(message) {
+  /** Sends a message, and keeps it until the server has answered: if the connection is lost, it goes out again. */
+  #request(message, urgent = false) {
     const id = ++this.#lastId;
+    message = { ...message, id };
     return new Promise((resolve, reject) => {
-      if (!this.#send({ ...message, id })) {
+      const later = this.#resumable && !urgent && this.#unanswered.size < MAX_UNANSWERED;
+      // Before the session is back nothing may go out but what brings it back.
+      const ready = urgent || message.type === "join" || this.#greeted;
+      if (!(ready && this.#write(message)) && !later) {
         reject(new Error("not connected to the server"));
         return;
       }
-      const timer = setTimeout(() => {
-        this.#requests.delete(id);
+      const timer = later ? null : setTimeout(() => {
+        this.#unanswered.delete(id);
         reject(new Error(`no answer to '${message.type}' within ${REQUEST_TIMEOUT_MS / 1000} s`));
       }, REQUEST_TIMEOUT_MS);
-      this.#requests.set(id, { resolve, reject, timer });
+      this.#unanswered.set(id, { message, resolve, reject, timer });
+    });
+  }
+
+  /** As a request whose answer makes no difference, unless it says to try again. */
+  #tell(message) {
+    this.#request(message).catch((error) => {
+      if (error.code === "rate_limited" && this.state === "joined") {
+        setTimeout(() => this.#tell(message), error.retryMs ?? 1000);
+      }
     });
   }
 
   #received(message) {
+    if (message.seq !== undefined) {
+      if (message.seq <= this.#seq) return;
+      this.#seq = message.seq;
+    }
     this._emit("received", message);
-    const request = this.#requests.get(message.id);
+    const request = this.#unanswered.get(message.id);
     if (request) {
-      this.#requests.delete(message.id);
+      this.#unanswered.delete(message.id);
       clearTimeout(request.timer);
-      if (message.type === "error") request.reject(new RoomError(message));
-      else request.resolve(message);
+      if (message.type === "error") {
+        const error = new RoomError(message);
+        if (message.fatal) this.#fatal = error;
+        request.reject(error);
+      } else {
+        request.resolve(message);
+      }
       return;
     }
-    switch (message.type) {
-      case "peer":
-        if (message.event === "join") this.#add(message);
-        if (message.event === "leave") this.#remove(message.peer);
-        break;
-      case "signal":
-        this.peers.get(message.from)?._signal(message);
-        break;
+    const { type, from } = message;
+    if (type === "peer") this.#peerEvent(message);
+    else if (type === "signal") this.peers.get(from)?._signal(message);
+    else if (type === "message") this._emit("message", { from: this.peers.get(from) ?? from, data: message.data });
+    else if (type === "ice") this.#renewed(message.ice);
+    else if (type === "state") this.#valueSet(message);
+    else if (type === "room") this.#roomChanged(message);
+    else if (type === "draining") this.#draining(message);
+    else if (type === "error" && message.fatal) this.#fatal = new RoomError(message);
+  }
+
+  #peerEvent(message) {
+    const peer = this.peers.get(message.peer);
+    if (message.event === "join") {
+      this.#add(message);
+    } else if (message.event === "leave") {
+      if (peer) peer.reason = message.reason ?? null;
+      this.#remove(message.peer);
+    } else if (peer && ["away", "back"].includes(message.event)) {
+      peer.away = message.event === "away";
+      this._emit("presence", peer);
     }
+  }
+
+  #valueSet({ from, key, value = null }) {
+    if (value === null) this.values.delete(key);
+    else this.values.set(key, value);
+    this._emit("value", { key, value, from: this.peers.get(from) ?? from });
+  }
+
+  #roomChanged({ locked, moderators }) {
+    Object.assign(this, { locked, moderators });
+    this._emit("room", this);
+  }
+
+  #draining({ after_ms: afterMs = 0 }) {
+    this._emit("draining", afterMs);
+    const link = this.#link;
+    setTimeout(() => { if (link === this.#link && link !== null) this._cut(); }, afterMs * (0.5 + Math.random() / 2));
   }
 
   // ---- members
 
-  #add({ peer: id, name, you }) {
+  #add({ peer: id, name, you, state }) {
     this.#remove(id);
-    const peer = new Peer({ id, name, ...you }, {
+    const peer = new Peer({ id, name, away: state === "away", ...you }, {
       config: () => this.#config(),
       refresh: async () => {
         await this.#refreshIce();
         return this.#config();
       },
-      signal: (content) => this.#send({ type: "signal", to: id, pc: "main", ...content }),
-      report: (content) => this.#send({ type: "report", peer: id, pc: "main", ...content }),
+      signal: (content) => this.#tell({ type: "signal", to: id, pc: "main", ...content }),
+      report: (content) => this.#request({ type: "report", peer: id, pc: "main", ...content }).catch(() => {}),
     });
     this.peers.set(id, peer);
     this._emit("peer", peer); // listeners first: they must not miss the first events
@@ -294,16 +635,30 @@ export class Room extends Emitter {
     this._emit("left", peer);
   }
 
-  /** Keeps the configuration and asks for the next one before its credentials end: somebody may come late. */
+  /** Keeps the configuration, and asks for the next one if the server does not send it in time. */
   #setIce(ice) {
     clearTimeout(this.#iceTimer);
     if (!Array.isArray(ice?.iceServers)) return;
     this.ice = ice;
-    if (ice.ttl > 0) this.#iceTimer = setTimeout(() => this.#refreshIce().catch(() => {}), ice.ttl * 800);
+    if (ice.ttl > 0) {
+      const ms = Math.min(ice.ttl * 880, 2 ** 31 - 1);
+      this.#iceTimer = setTimeout(() => this.#refreshIce().catch(() => {}), ms);
+    }
+  }
+
+  #renewed(ice) {
+    this.#setIce(ice);
+    for (const peer of this.peers.values()) peer._configure(this.#config());
   }
 
   async #refreshIce() {
-    this.#setIce((await this.#request({ type: "ice" })).ice);
+    try {
+      this.#setIce((await this.#request({ type: "ice" })).ice);
+      this.iceRefused = null;
+    } catch (error) {
+      this.iceRefused = error.message;
+      throw error;
+    }
   }
 
   #config() {
@@ -328,6 +683,14 @@ export class Peer extends Emitter {
   pc = null;
   /** What they send, as far as it is switched on. The same object all the time. */
   stream = new MediaStream();
+  /** Has it lost its connection to the server? Media may flow all the same. */
+  away = false;
+  /** What went wrong with servers, lately: [{ url, code, text }] of `icecandidateerror`. */
+  errors = [];
+  /** Did a relay give us an address? */
+  relayed = false;
+  /** Why it left ("kicked"), if there is a reason. */
+  reason = null;
   /** Milliseconds from the start to the first "connected"; null before. */
   connectedMs = null;
 
@@ -347,11 +710,18 @@ export class Peer extends Emitter {
   #errors = []; // { url, code } of candidate errors, for the report
   #started = performance.now();
 
-  constructor({ id, name, polite, offerer }, hooks) {
+  constructor({ id, name, polite, offerer, away }, hooks) {
     super();
-    Object.assign(this, { id, name, polite, offerer });
+    Object.assign(this, { id, name, polite, offerer, away });
     this.#hooks = hooks;
     this.#open(0);
+  }
+
+  /** As `on` of any event; a listener for `stream` gets what is there already, too. */
+  on(type, listener) {
+    const off = super.on(type, listener);
+    if (type === "stream" && this.stream.getTracks().length) listener(this.stream);
+    return off;
   }
 
   /** Sends text over the data channel; false if it is not open. */
@@ -369,6 +739,11 @@ export class Peer extends Emitter {
     return describePath(await this.pc.getStats());
   }
 
+  /** Sums since the connection was made, of all media and data; two of them make {@link rates}. */
+  async totals() {
+    return sums(await this.pc.getStats(), performance.now());
+  }
+
   #open(gen) {
     const pc = new RTCPeerConnection(this.#hooks.config());
     this.pc = pc;
@@ -382,6 +757,7 @@ export class Peer extends Emitter {
     pc.onicecandidate = ({ candidate }) => this.#candidate(pc, candidate);
     pc.onicecandidateerror = ({ url, errorCode, errorText }) => {
       if (this.#errors.length < MAX_ERRORS) this.#errors.push({ url, code: errorCode });
+      this.errors = [...this.errors.slice(-MAX_ERRORS), { url, code: errorCode, text: errorText }];
       this._emit("trouble", new Error(`${url}: ${errorCode} ${errorText}`));
     };
     pc.ontrack = ({ track }) => {
@@ -486,6 +862,7 @@ export class Peer extends Emitter {
         this.#signal(pc, { candidates: batch });
       }, BATCH_MS);
     }
+    if (/ typ relay /.test(candidate?.candidate)) this.relayed = true;
     this.#batch.push(candidate?.candidate ? candidate.toJSON() : null);
   }
 
@@ -585,7 +962,7 @@ export class Peer extends Emitter {
     this.#hooks.report({
       state, ms, errors: this.#errors, local: path?.local.candidateType, remote: path?.remote.candidateType,
       relay: path?.local.candidateType === "relay" ? relayTransport(path.local) : undefined,
-      rtt_ms: path?.rttMs ?? undefined,
+      rtt_ms: path?.rttMs ?? undefined, family: familyOf(path?.local.address),
     });
   }
 
@@ -597,8 +974,24 @@ export class Peer extends Emitter {
     } else if (ice === "failed" || connectionState === "failed") {
       this.#repairIn(0); // Chromium may say so in one of the two only
     } else if (ice === "disconnected") {
-      this.#repairIn(RESTART_AFTER_MS);
+      this.#repairUnlessAlive(this.pc);
     }
+  }
+
+  /** What looks disconnected may still bring bytes: repaired is what brings none for a while. */
+  async #repairUnlessAlive(pc) {
+    this.#repairIn(RESTART_AFTER_MS);
+    const before = await this.totals();
+    await new Promise((resolve) => { setTimeout(resolve, RESTART_AFTER_MS * 0.9); });
+    if (pc !== this.pc || pc.iceConnectionState !== "disconnected") return;
+    const after = await this.totals();
+    if (after.bytesReceived > before.bytesReceived) this.#repairUnlessAlive(pc);
+  }
+
+  /** There are other ways out: the present path may be dead, or no longer the best. */
+  _networkChanged() {
+    clearTimeout(this.#repairTimer);
+    this.#repairTimer = setTimeout(() => this.#restart(this.pc, true), 200);
   }
 
   #repairIn(ms) {
@@ -609,11 +1002,11 @@ export class Peer extends Emitter {
     this.#repairTimer = setTimeout(() => this.#restart(this.pc), ms + turn + pause);
   }
 
-  async #restart(pc) {
-    const down = () => pc === this.pc && ["failed", "disconnected"].some(
-      (state) => state === pc.iceConnectionState || state === pc.connectionState);
-    if (!down()) return;
-    if (["connected", "completed"].includes(pc.iceConnectionState)) {
+  async #restart(pc, anyway = false) {
+    const down = () => pc === this.pc && (anyway || ["failed", "disconnected"].some(
+      (state) => state === pc.iceConnectionState || state === pc.connectionState));
+    if (!down() || pc.signalingState === "closed" || (anyway && !pc.remoteDescription)) return;
+    if (!anyway && ["connected", "completed"].includes(pc.iceConnectionState)) {
       this.#broken(pc, new Error("there is a path, but no encrypted connection over it"));
       return;
     }
@@ -657,6 +1050,26 @@ export function describePath(stats) {
   const words = [pathInWords(local, remote)];
   if (rttMs !== null) words.push(rttMs < 1 ? "under 1 ms" : `${rttMs} ms`);
   return { words: words.join(", "), local, remote, rttMs };
+}
+
+/** Sums of an RTCStatsReport. */
+function sums(stats, at) {
+  const all = { at, bytesReceived: 0, bytesSent: 0, packetsReceived: 0, packetsLost: 0, rttMs: describePath(stats)?.rttMs ?? null };
+  for (const s of stats.values()) {
+    if (s.type === "transport" || (s.type === "candidate-pair" && s.selected)) {
+      all.bytesReceived = Math.max(all.bytesReceived, s.bytesReceived ?? 0);
+      all.bytesSent = Math.max(all.bytesSent, s.bytesSent ?? 0);
+    } else if (s.type === "inbound-rtp") {
+      all.packetsReceived += s.packetsReceived ?? 0;
+      all.packetsLost += s.packetsLost ?? 0;
+    }
+  }
+  return all;
+}
+
+function familyOf(address) {
+  if (!address) return undefined;
+  return address.includes(":") ? "ipv6" : /^[\d.]+$/.test(address) ? "ipv4" : undefined;
 }
 
 function pathInWords(local, remote) {

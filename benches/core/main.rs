@@ -36,12 +36,12 @@ fn main() {
 /// The core's word on relayed data, over 1,000 clients in turn.
 fn verdicts(c: &mut Criterion) {
     let mut world = World::new(CLIENTS, 160);
-    let (up, down) = (world.channel_data(0), world.from_peer(0));
+    let (up, down) = (world.channel_data(0), world.peer_data(0));
     println!("verdicts: {up:?}, {down:?}");
     let calls = counting::calls(|| {
         for client in 0..CLIENTS {
             black_box(world.channel_data(client));
-            black_box(world.from_peer(client));
+            black_box(world.peer_data(client));
         }
     });
     assert_eq!(calls, 0, "a verdict asks for no memory");
@@ -54,7 +54,7 @@ fn verdicts(c: &mut Criterion) {
         client
     };
     group.bench_function("ChannelData from a client", |b| b.iter(|| world.channel_data(next())));
-    group.bench_function("data from a peer", |b| b.iter(|| world.from_peer(next())));
+    group.bench_function("data from a peer", |b| b.iter(|| world.peer_data(next())));
     group.finish();
 }
 

@@ -84,7 +84,7 @@ impl World {
     }
 
     /// What the relay is asked for each packet from a peer.
-    pub fn from_peer(&mut self, client: usize) -> Verdict {
+    pub fn peer_data(&mut self, client: usize) -> Verdict {
         let len = self.packet.len() - CHANNEL_DATA_HEADER;
         self.server.handle_peer(self.now, self.relays[client], self.peer, len)
     }

@@ -169,7 +169,14 @@ impl Traffic<'_> {
                 (offered, turn) = (offered + burst as u64, turn + 1);
             }
             self.fleet.flush(self.wire);
-            self.read(load, &mark, &mut latencies);
+            // More at a time than is sent, or whatever once waited would wait for ever.
+            for _ in 0..8 {
+                let before = latencies.len();
+                self.read(load, &mark, &mut latencies);
+                if latencies.len() < before + 32 {
+                    break;
+                }
+            }
             if before == (offered, latencies.len()) {
                 if self.shares_core {
                     std::thread::sleep(Duration::from_micros(100));
@@ -215,7 +222,7 @@ impl Traffic<'_> {
         }
         // In both directions each client in turn: first all send, then all are sent to.
         let (client, up) = match load.way {
-            Way::Both => (turn % clients, turn / clients % 2 == 0),
+            Way::Both => (turn % clients, (turn / clients).is_multiple_of(2)),
             way => (turn % clients, way != Way::Down),
         };
         if !up {

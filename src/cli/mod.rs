@@ -1,9 +1,13 @@
-//! The command line: `ternd serve`, `ternd check-config`, `ternd credentials`, `ternd check`, `ternd default-config`.
+//! The command line: `ternd serve`, `ternd check-config`, `ternd credentials`, `ternd check`, `ternd ctl`,
+//! `ternd default-config`.
 //!
 //! What enters: arguments. What leaves: an exit code; results on stdout, everything else on stderr.
 
 mod check;
+mod coturn;
 mod credentials;
+mod ctl;
+mod pages;
 mod summary;
 
 use std::io::{self, Write};
@@ -30,13 +34,15 @@ Examples:
       a user name and a password for any TURN client, good for an hour
   ternd check --secret-file secret turn:turn.example.org
       does a client reach the server, and does it relay? And if not, why?
+  ternd ctl allocations --user alice
+      what runs, with what it has relayed; `ternd ctl --help` shows what else there is
   ternd default-config > ternd.toml
       every key, with its default and what it does
 
 The service reads /etc/ternd/ternd.toml. `ternd serve` without --config reads no file.
 
 Exit codes:
-   0  done
+   0  done; of the daemon: it was told to stop, and has, after a drain or at its end
    1  it could not do its work, and said why: a port in use, a file that vanished, ...
    2  the command line is wrong
   78  the configuration is wrong; all its errors were printed";
@@ -53,6 +59,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon in the foreground, until SIGTERM or Ctrl-C.
+    ///
+    /// SIGHUP reads the configuration again. SIGTERM and Ctrl-C let running calls go on for as long as drain-timeout,
+    /// while new ones are refused; the second time it ends at once.
     Serve {
         /// The configuration file. Without it: the built-in defaults, and no file is looked for.
         #[arg(short, long, value_name = "FILE")]
@@ -74,8 +83,25 @@ enum Command {
     /// DNS, TCP, TLS and certificate, Binding, Allocate, permission, channel, a datagram relayed both ways. Exit code
     /// 0: nothing failed; 1: something did, and the row says why.
     Check(Box<check::CheckArgs>),
+    /// Look after the running daemon: status, allocations, kick, credentials, drain, reload, log levels, metrics.
+    Ctl(Box<ctl::CtlArgs>),
     /// Print a configuration file with every key, its default, and what it does.
     DefaultConfig,
+    /// Print the configuration that does what a turnserver.conf of coturn does.
+    ///
+    /// Options that have no counterpart become comments that say why. Values of such options are not shown.
+    ImportCoturn {
+        /// The file.
+        #[arg(value_name = "FILE", default_value = "/etc/turnserver.conf")]
+        file: PathBuf,
+    },
+    /// Write manual pages and shell completions, for packages.
+    #[command(hide = true)]
+    Pages {
+        /// Where to: man/ and completions/ are made there.
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -154,7 +180,10 @@ fn run(command: Command) -> ExitCode {
         Command::CheckConfig { file } => check_config(&file),
         Command::Credentials(args) => credentials::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Ctl(args) => ctl::run(&args),
         Command::DefaultConfig => print(config::FULL),
+        Command::ImportCoturn { file } => coturn::run(&file),
+        Command::Pages { directory } => pages::write(&directory),
     }
 }
 
@@ -166,13 +195,13 @@ fn serve(path: Option<&Path>) -> ExitCode {
     match checked {
         Err(invalid) => refuse(&invalid),
         Ok(Checked { config, warnings }) => {
-            if let Err(error) = ops::log::init(config.log) {
+            if let Err(error) = ops::log::init(&config.log) {
                 return fail(&format!("cannot log: {error}"));
             }
             for warning in warnings {
                 log::warn!("configuration: {warning}");
             }
-            ops::serve(config)
+            ops::serve(config, path)
         }
     }
 }

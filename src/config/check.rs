@@ -100,6 +100,18 @@ fn listeners(config: &Config, report: &Report<'_>) {
             report.warn(path, "port 0 lets the system choose a port, which clients can't know", fix);
         }
     }
+    if config.metrics.iter().any(|a| !a.ip().is_loopback()) {
+        let fix = "listen on 127.0.0.1, or let a firewall keep strangers away";
+        report.warn("metrics.listen", "everybody who can reach this address can read the metrics", fix);
+    }
+    for (path, networks) in
+        [("listen.proxy-protocol", &listen.proxy_protocol), ("listen.forwarded-for", &listen.forwarded_for)]
+    {
+        if networks.iter().any(|network| network.prefix_len() == 0) {
+            let fix = "name the addresses of your proxies";
+            report.warn(path, "whoever connects can choose the address it is known by", fix);
+        }
+    }
     if all.iter().all(|(_, addresses)| addresses.is_empty()) {
         let fix = "leave [listen] out, and it listens on 3478 and 8443";
         return report.error("listen", "there is nothing to listen on", fix);

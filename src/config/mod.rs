@@ -24,11 +24,12 @@ mod sections;
 mod values;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use log::LevelFilter;
 use zeroize::Zeroizing;
 
@@ -77,9 +78,18 @@ pub struct Config {
     pub socketio: SocketIo,
     /// Pages of the operator's own.
     pub pages: Pages,
+    /// How long running calls may go on at a stop.
+    pub drain_timeout: Duration,
+    /// Where metrics are served, over HTTP. Empty: not at all.
+    pub metrics: Vec<SocketAddr>,
+    /// The socket for `ternd ctl`. `None`: `admin.sock` in the directory that systemd makes for the service.
+    pub admin_socket: Option<PathBuf>,
     /// The log.
     pub log: Log,
 }
+
+/// Where metrics are served unless the configuration says otherwise.
+pub const DEFAULT_METRICS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9643));
 
 /// Addresses and ports, by what is spoken there. An empty list: not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +102,10 @@ pub struct Listen {
     pub tls: Vec<SocketAddr>,
     /// HTTP and WebSocket without TLS, for a proxy in front.
     pub http: Vec<SocketAddr>,
+    /// Proxies that begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
+    /// Proxies whose X-Forwarded-For is believed.
+    pub forwarded_for: Vec<IpNet>,
 }
 
 /// PEM files. They were readable, and fit each other, when the configuration was read.
@@ -174,10 +188,14 @@ pub struct Pages {
 }
 
 /// The log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// What is written of ternd's own messages; libraries add their warnings.
     pub level: LevelFilter,
+    /// The same for single modules, `relay` or a library; the longest name that fits decides.
+    pub levels: Vec<(String, LevelFilter)>,
+    /// Write addresses without their last part.
+    pub mask_addresses: bool,
     /// How it is written.
     pub format: LogFormat,
 }
@@ -247,6 +265,8 @@ impl Default for Config {
                 tcp: values::everywhere(3478),
                 tls: values::everywhere(8443),
                 http: Vec::new(),
+                proxy_protocol: Vec::new(),
+                forwarded_for: Vec::new(),
             },
             tls: None,
             auth: auth::Settings::default(),
@@ -269,7 +289,15 @@ impl Default for Config {
             jwt: Jwt::default(),
             socketio: SocketIo { enabled: true, capacity: 2 },
             pages: Pages { directory: None, policy: values::PAGE_POLICY.into() },
-            log: Log { level: LevelFilter::Info, format: LogFormat::Auto },
+            drain_timeout: Duration::from_secs(30),
+            metrics: vec![DEFAULT_METRICS],
+            admin_socket: None,
+            log: Log {
+                level: LevelFilter::Info,
+                levels: Vec::new(),
+                mask_addresses: false,
+                format: LogFormat::Auto,
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use super::rooms::{ACCESS, rooms};
 use super::values::{
     count, directory, duration, external_ip, file, flag, header_value, host_name, ip_address, list,
     listeners, name, network, one_of, origin, port, port_range, private_file, rate, realm, secret,
-    secret_file, sendable, server_address, small_count, software, token_key_file,
+    secret_file, sendable, server_address, small_count, socket_path, software, token_key_file,
 };
 use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
 use crate::auth::{self, OAuth, Secret, StaticUser, TokenAlgorithm, TokenKey, opaque_string};
@@ -47,6 +47,7 @@ pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
     root.key("shards", &mut config.shards, count(0..=256));
     root.optional("socket-buffer", &mut config.socket_buffer, count(65_536..=1 << 30));
     root.key("pin-shards", &mut config.pin_shards, flag);
+    root.key("drain-timeout", &mut config.drain_timeout, duration(0..=DAY));
     root.section("listen", |t| listen(t, &mut config.listen));
     root.section("tls", |t| tls(t, &mut config.tls));
     root.section("auth", |t| auth(t, &mut config.auth));
@@ -67,6 +68,8 @@ pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
         t.optional("static-dir", &mut config.pages.directory, directory);
         t.key("static-policy", &mut config.pages.policy, header_value);
     });
+    root.section("metrics", |t| t.key("listen", &mut config.metrics, listeners));
+    root.section("admin", |t| t.optional("socket", &mut config.admin_socket, socket_path));
     root.section("log", |t| log(t, &mut config.log));
 }
 
@@ -75,6 +78,8 @@ fn listen(t: &mut Table<'_>, listen: &mut Listen) {
     t.key("tcp", &mut listen.tcp, listeners);
     t.key("tls", &mut listen.tls, listeners);
     t.key("http", &mut listen.http, listeners);
+    t.key("proxy-protocol", &mut listen.proxy_protocol, list(network));
+    t.key("forwarded-for", &mut listen.forwarded_for, list(network));
 }
 
 fn tls(t: &mut Table<'_>, tls: &mut Option<TlsFiles>) {
@@ -257,5 +262,7 @@ fn key_file(n: &Node<'_>) -> Read<Vec<Secret>> {
 
 fn log(t: &mut Table<'_>, log: &mut Log) {
     t.key("level", &mut log.level, one_of(LEVELS));
+    t.key("mask-addresses", &mut log.mask_addresses, flag);
     t.key("format", &mut log.format, one_of(FORMATS));
+    t.section("levels", |t| log.levels = t.each(|name, n| Ok((name.to_owned(), one_of(LEVELS)(n)?))));
 }

@@ -135,6 +135,17 @@ fn listener(node: &Node<'_>) -> Read<Vec<SocketAddr>> {
     parse(node, "not a port, nor an IP address with a port", form).map(|address| vec![address])
 }
 
+/// Where a Unix socket is to be.
+pub(super) fn socket_path(node: &Node<'_>) -> Read<PathBuf> {
+    let text = node.text()?;
+    // sockaddr_un has 108 bytes, with a zero at the end.
+    if !text.starts_with('/') || text.len() > 107 || text.contains(char::is_control) {
+        let fix = "write an absolute path of at most 107 bytes, as in \"/run/ternd/admin.sock\"";
+        return Err(node.error("not a place for a socket", fix));
+    }
+    Ok(text.into())
+}
+
 /// An address that something can be reached at.
 pub(super) fn ip_address(node: &Node<'_>) -> Read<IpAddr> {
     let form = "write an IP address, as in \"192.0.2.1\" or \"2001:db8::1\"";

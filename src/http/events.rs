@@ -9,6 +9,7 @@
 //! resume needs, so a browser's EventSource comes back by itself.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,7 +86,8 @@ impl Body for EventBody {
 /// `GET /v1/events`.
 pub(super) fn listen(peer: &Arc<Peer>, request: &Request<Incoming>) -> Result<Reply, Failure> {
     let shared = &peer.shared;
-    let list = &shared.services.ice.origins;
+    let live = shared.live();
+    let list = &live.ice.origins;
     let caller = Caller::of(request, list);
     if request.method() != Method::GET {
         return Err(Failure::method_not_allowed("GET"));
@@ -96,8 +98,8 @@ pub(super) fn listen(peer: &Arc<Peer>, request: &Request<Incoming>) -> Result<Re
     }
     let resume = request.headers().get("last-event-id").and_then(|v| v.to_str().ok()).and_then(resume_of);
     let (to, body) = mpsc::channel(CHUNKS);
-    let (guest, host) = (peer.clone(), shared.host(request));
-    tokio::spawn(async move { serve(&guest, host, resume, to).await });
+    let (guest, from, host) = (peer.clone(), peer.client(request.headers()), shared.host(request));
+    tokio::spawn(async move { serve(&guest, from, host, resume, to).await });
 
     let mut reply = reply::stream(EventBody(body));
     let headers = reply.headers_mut();
@@ -118,10 +120,16 @@ fn resume_of(id: &str) -> Option<String> {
     Some(serde_json::json!({"type": "hello", "resume": resume}).to_string())
 }
 
-async fn serve(peer: &Peer, host: Option<crate::ice::Host>, resume: Option<String>, to: mpsc::Sender<Bytes>) {
+async fn serve(
+    peer: &Peer,
+    from: IpAddr,
+    host: Option<crate::ice::Host>,
+    resume: Option<String>,
+    to: mpsc::Sender<Bytes>,
+) {
     let shared = &*peer.shared;
     shared.counters.event_streams.add();
-    let (id, outbox) = shared.hub.connected(shared, peer.address.ip(), host);
+    let (id, outbox) = shared.hub.connected(shared, from, host);
     let stream = Arc::new(Stream { id, heard: AtomicU64::new(now(shared)) });
     let name = shared.streams.open(&shared.services.seed, stream.clone());
     let _open = Open { shared, name: &name, id };
@@ -175,7 +183,7 @@ struct Head<'a> {
 
 /// Writes what is in the outbox, and comments in between, until the stream is closed or the client is gone.
 async fn write(shared: &Shared, outbox: &Outbox, to: &mpsc::Sender<Bytes>) {
-    let mut pings = interval(shared.services.rooms.ping.max(Duration::from_millis(1)));
+    let mut pings = interval(shared.live().rooms.ping.max(Duration::from_millis(1)));
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pings.reset();
     let mut session = String::new();
@@ -219,7 +227,7 @@ fn event(session: &mut String, text: &str) -> String {
 
 /// Ends when nothing came for too long.
 async fn silence(shared: &Shared, stream: &Stream) {
-    let limit = shared.services.rooms.timeout;
+    let limit = shared.live().rooms.timeout;
     loop {
         let silent = Duration::from_millis(now(shared).saturating_sub(stream.heard.load(Ordering::Relaxed)));
         if silent >= limit {
@@ -241,7 +249,8 @@ struct Sent<'a> {
 pub(super) async fn send(peer: &Peer, request: Request<Incoming>) -> Reply {
     let (head, body) = request.into_parts();
     let request = Request::from_parts(head, ());
-    let list = &peer.shared.services.ice.origins;
+    let live = peer.shared.live().clone();
+    let list = &live.ice.origins;
     let caller = Caller::of(&request, list);
     let mut reply = take(peer, &request, body, caller).await.unwrap_or_else(Reply::from);
     origin::allow(&mut reply, caller, list);
@@ -262,8 +271,11 @@ async fn take(
     }
     caller.may_join(shared)?;
     // As much as one message may have, a little for what stands around it, and several small ones.
-    let limit = 2 * shared.services.rooms.max_bytes;
-    let collected = timeout(shared.settings.handshake_timeout, Limited::new(body, limit).collect()).await;
+    let (limit, patience) = {
+        let live = shared.live();
+        (2 * live.rooms.max_bytes, live.handshake_timeout)
+    };
+    let collected = timeout(patience, Limited::new(body, limit).collect()).await;
     let body = collected.map_err(|_| Failure::timeout())?.map_err(|error| {
         if error.is::<LengthLimitError>() {
             Failure::too_large(limit)

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -18,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::limits::{Place, Seldom};
 use super::prefixed::Prefixed;
-use super::{Counters, Peer, Services, Settings, Shared, StartError, listen, routes};
+use super::{Counters, Live, Peer, Services, Settings, Shared, StartError, listen, proxied, routes};
 use crate::signal;
 
 /// Bound, and ready to [`run`](Self::run).
@@ -73,6 +74,24 @@ impl Handle {
         self.0.hub.act(&self.0, |rooms, now| rooms.kick_out(now, room, peer, ban))
     }
 
+    /// Goes on with other settings, and other bounds on connections: in total, and of one address.
+    pub fn reload(&self, live: Live, total: usize, per_address: usize) {
+        self.0.places.set_limits(total, per_address);
+        self.0.hub.reload(live.rooms.clone());
+        self.0.live.store(Arc::new(live));
+    }
+
+    /// Exchanges the certificate: the next handshake is made with it.
+    pub fn set_tls(&self, tls: Arc<rustls::ServerConfig>) {
+        let live = Live { tls, ..(**self.0.live()).clone() };
+        self.0.live.store(Arc::new(live));
+    }
+
+    /// From here on `/readyz` says 503, so that whoever balances loads sends nobody.
+    pub fn drain(&self, draining: bool) {
+        self.0.draining.store(draining, Ordering::Relaxed);
+    }
+
     /// Numbers of the moment. Takes the lock of the rooms: not for a hot path.
     pub fn figures(&self) -> Figures {
         let connections = self.0.places.taken();
@@ -97,7 +116,7 @@ impl Server {
         let plain = settings.plain.iter().map(|address| (false, *address));
         let mut listeners = Vec::new();
         for (tls, address) in tls.chain(plain) {
-            let listener = listen::bind(address)?;
+            let listener = listen::bind(address, &settings.inherited)?;
             let bound = listener.local_addr().map_err(|error| StartError { address, error })?;
             listeners.push((tls, bound, listener));
         }
@@ -170,7 +189,14 @@ async fn accept(
             }
         };
         shared.counters.accepted.add();
-        let Some(place) = shared.places.take(address.ip()) else {
+        let live = shared.live().clone();
+        let speaks_for_others =
+            live.proxies.sends_header(address.ip()) || live.proxies.forwards(address.ip());
+        let place = match speaks_for_others {
+            true => shared.places.take_for_proxy(),
+            false => shared.places.take(address.ip()),
+        };
+        let Some(place) = place else {
             shared.counters.crowded_out.add();
             if let Some(more) = crowd.due(now()) {
                 log::warn!(listener:% = local, peer:% = address, more; "no place for another connection");
@@ -179,11 +205,7 @@ async fn accept(
         };
         let _ = stream.set_nodelay(true);
         let guest = Guest { shared: shared.clone(), address, place, alive: alive.clone() };
-        if tls {
-            tokio::spawn(guest.serve_tls(stream));
-        } else {
-            tokio::spawn(guest.serve_plain(stream));
-        }
+        tokio::spawn(guest.serve(tls, stream));
     }
 }
 
@@ -196,14 +218,40 @@ struct Guest {
 }
 
 impl Guest {
+    async fn serve(mut self, tls: bool, mut stream: TcpStream) {
+        let (patience, proxied) = {
+            let live = self.shared.live();
+            (live.handshake_timeout, live.proxies.sends_header(self.address.ip()))
+        };
+        if proxied {
+            match timeout(patience, proxied::client(&mut stream)).await {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(client))) => {
+                    let Some(place) = self.shared.places.take(client.ip()) else {
+                        self.shared.counters.crowded_out.add();
+                        return;
+                    };
+                    (self.address, self.place) = (client, place);
+                }
+                Ok(Err(_)) | Err(_) => return self.drop_unknown(),
+            }
+        }
+        if tls { self.serve_tls(stream).await } else { self.serve_plain(stream).await }
+    }
+
     async fn serve_tls(self, stream: TcpStream) {
-        let deadline = Instant::now() + self.shared.settings.handshake_timeout;
-        let acceptor = TlsAcceptor::from(self.shared.services.tls.clone());
+        let (patience, tls) = {
+            let live = self.shared.live();
+            (live.handshake_timeout, live.tls.clone())
+        };
+        let deadline = Instant::now() + patience;
+        let acceptor = TlsAcceptor::from(tls);
         let mut stream = match timeout_at(deadline, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return self.drop_failed_handshake(&error),
             Err(_) => return self.drop_failed_handshake(&io::ErrorKind::TimedOut.into()),
         };
+        self.shared.counters.handshakes.add();
         let mut early = Vec::new();
         match timeout_at(deadline, recognise(&mut stream, &mut early)).await {
             Ok(Protocol::Http) => self.serve_http(early, stream).await,
@@ -215,7 +263,8 @@ impl Guest {
     async fn serve_plain(self, mut stream: TcpStream) {
         let mut early = Vec::new();
         let recognised = recognise(&mut stream, &mut early);
-        match timeout(self.shared.settings.handshake_timeout, recognised).await {
+        let patience = self.shared.live().handshake_timeout;
+        match timeout(patience, recognised).await {
             Ok(Protocol::Http) => self.serve_http(early, stream).await,
             _ => self.drop_unknown(),
         }
@@ -238,7 +287,7 @@ impl Guest {
         match socket.into_std() {
             Ok(socket) => {
                 self.shared.counters.turn.add();
-                (self.shared.services.turn)(socket, Box::new(tls), early);
+                (self.shared.services.turn)(socket, self.address, Box::new(tls), early);
             }
             Err(error) => log::debug!(peer:% = self.address; "lost before it was handed over: {error}"),
         }
@@ -246,7 +295,7 @@ impl Guest {
 
     async fn serve_http(self, early: Vec<u8>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let Self { shared, address, place, alive } = self;
-        let patience = shared.settings.handshake_timeout;
+        let patience = shared.live().handshake_timeout;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()

@@ -109,6 +109,11 @@ impl Hub {
         });
     }
 
+    /// Other bounds and habits for the rooms; nobody has to leave for them.
+    pub(super) fn reload(&self, settings: signal::Settings) {
+        self.state().rooms.set_settings(settings);
+    }
+
     /// Closes all connections: with 4007 if the stop was announced, else with 1001.
     pub(super) fn stop(&self) {
         let state = self.state();
@@ -224,13 +229,13 @@ impl Authority for Issuer<'_> {
     fn issue(&mut self, now: Now, _room: &str, peer: &str) -> Result<Box<RawValue>, String> {
         let host = self.host.ok_or("Your request had no valid Host")?;
         let request = crate::ice::Request { host, user: peer, ttl: None, transport: None };
-        let services = &self.shared.services;
-        let issued = services.ice.issue(request, &services.auth, now).map_err(|error| error.to_string())?;
+        let live = self.shared.live();
+        let issued = live.ice.issue(request, &live.auth, now).map_err(|error| error.to_string())?;
         self.shared.counters.room_credentials.add();
-        RawValue::from_string(issued.to_json(crate::ice::Format::Object)).map_err(|error| error.to_string())
+        RawValue::from_string(issued.body(crate::ice::Format::Object)).map_err(|error| error.to_string())
     }
 
     fn verify(&mut self, _now: Now, token: &str) -> Result<Claims, BadToken> {
-        self.shared.services.tokens.verify(token)
+        self.shared.live().tokens.verify(token)
     }
 }

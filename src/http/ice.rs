@@ -13,7 +13,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::origin::{self, Caller};
 use super::reply::{self, Failure, Reply};
-use super::{Peer, Services};
+use super::{Live, Peer};
 use crate::ice::{Asked, Error, Parameters, shown_key};
 use crate::signal::Access;
 
@@ -25,7 +25,8 @@ const METHODS: &str = "GET, POST, OPTIONS";
 pub(super) async fn answer(peer: &Peer, request: Request<Incoming>) -> Reply {
     let (head, body) = request.into_parts();
     let request = Request::from_parts(head, ());
-    let list = &peer.shared.services.ice.origins;
+    let live = peer.shared.live().clone();
+    let list = &live.ice.origins;
     let caller = Caller::of(&request, list);
     let mut reply = respond(peer, &request, body, caller).await.unwrap_or_else(Reply::from);
     origin::allow(&mut reply, caller, list);
@@ -52,7 +53,7 @@ async fn respond(
     }
     let mut parameters = Parameters::default();
     parameters.read_form(request.uri().query().unwrap_or_default().as_bytes());
-    let timeout = peer.shared.settings.handshake_timeout;
+    let timeout = peer.shared.live().handshake_timeout;
     let body = tokio::time::timeout(timeout, collect(body)).await.map_err(|_| Failure::timeout())??;
     parameters.read_body(text(request.headers(), header::CONTENT_TYPE), &body).map_err(refused)?;
 
@@ -95,7 +96,9 @@ fn authorize(
     parameters: &Parameters,
     caller: Caller<'_>,
 ) -> Result<bool, Failure> {
-    let Services { ice: settings, tokens, clock, rooms, .. } = &peer.shared.services;
+    let live = peer.shared.live();
+    let Live { ice: settings, tokens, rooms, .. } = &**live;
+    let clock = peer.shared.services.clock;
     if rooms.ice == Access::Never {
         return Err(Failure::forbidden("This server gives no credentials (ice.issue)"));
     }
@@ -126,7 +129,7 @@ fn authorize(
         return Err(Failure::unauthorized(message));
     }
     let now = peer.shared.services.clock.now().instant;
-    peer.shared.demo_rate.take(peer.address.ip(), now).map_err(|after| {
+    peer.shared.demo_rate.take(peer.client(request.headers()), now).map_err(|after| {
         peer.shared.counters.rate_limited.add();
         Failure::rate_limited(after)
     })?;
@@ -154,8 +157,20 @@ fn issue(peer: &Peer, request: &Request<()>, parameters: &Parameters, known: boo
     // Who showed no key can't spend the quota of a user by naming it.
     let user = user.filter(|_| known).map_or_else(|| peer.shared.users.next(), String::from);
     let asked = crate::ice::Request { host: &host, user: &user, ttl, transport };
-    let services = &peer.shared.services;
-    let issued = services.ice.issue(asked, &services.auth, services.clock.now()).map_err(refused)?;
+    let (live, clock) = (peer.shared.live(), peer.shared.services.clock);
+    let issued = live.ice.issue(asked, &live.auth, clock.now()).map_err(refused)?;
     peer.shared.counters.credentials.add();
-    Ok(reply::json(StatusCode::OK, issued.to_json(format)))
+    let body = issued.body(format);
+    let mut reply = reply::json(StatusCode::OK, body);
+    if !format.is_json() {
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        reply.headers_mut().insert(header::CONTENT_TYPE, plain);
+    }
+    for link in issued.links(format) {
+        // A user that no header can hold is in the body.
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            reply.headers_mut().append(header::LINK, link);
+        }
+    }
+    Ok(reply)
 }

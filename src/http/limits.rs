@@ -24,13 +24,13 @@ impl From<IpAddr> for Block {
 /// Counts connections. Each holds a [`Place`] while it lives.
 #[derive(Debug)]
 pub(super) struct Places {
-    total: usize,
-    per_address: usize,
     taken: Mutex<Taken>,
 }
 
 #[derive(Debug)]
 struct Taken {
+    /// The bounds.
+    limits: (usize, usize),
     total: usize,
     by_block: HashMap<Block, usize, RandomState>,
 }
@@ -39,13 +39,19 @@ struct Taken {
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
-    block: Block,
+    /// `None`: it counts in total only.
+    block: Option<Block>,
 }
 
 impl Places {
     pub(super) fn new(total: usize, per_address: usize, hasher: RandomState) -> Self {
-        let taken = Taken { total: 0, by_block: HashMap::with_hasher(hasher) };
-        Self { total, per_address, taken: Mutex::new(taken) }
+        let taken = Taken { limits: (total, per_address), total: 0, by_block: HashMap::with_hasher(hasher) };
+        Self { taken: Mutex::new(taken) }
+    }
+
+    /// Other bounds from here on; no connection ends for them.
+    pub(super) fn set_limits(&self, total: usize, per_address: usize) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).limits = (total, per_address);
     }
 
     /// `None`: all are taken, or too many by this address.
@@ -53,12 +59,23 @@ impl Places {
         let block = Block::from(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let here = taken.by_block.get(&block).copied().unwrap_or(0);
-        if taken.total >= self.total || here >= self.per_address {
+        let (total, per_address) = taken.limits;
+        if taken.total >= total || here >= per_address {
             return None;
         }
         taken.total += 1;
         taken.by_block.insert(block, here + 1);
-        Some(Place { places: self.clone(), block })
+        Some(Place { places: self.clone(), block: Some(block) })
+    }
+
+    /// For a proxy, which brings the connections of many addresses.
+    pub(super) fn take_for_proxy(self: &Arc<Self>) -> Option<Place> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.total >= taken.limits.0 {
+            return None;
+        }
+        taken.total += 1;
+        Some(Place { places: self.clone(), block: None })
     }
 
     pub(super) fn taken(&self) -> usize {
@@ -70,9 +87,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.total -= 1;
-        match taken.by_block.get_mut(&self.block) {
+        let Some(block) = self.block else { return };
+        match taken.by_block.get_mut(&block) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(taken.by_block.remove(&self.block)),
+            _ => drop(taken.by_block.remove(&block)),
         }
     }
 }

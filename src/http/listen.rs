@@ -39,8 +39,20 @@ fn way_out(error: &io::Error, address: SocketAddr) -> String {
 }
 
 /// Binds an address. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` go together.
-pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    socket(address).map_err(|error| StartError { address, error })
+/// What is bound already is taken over.
+pub(super) fn bind(
+    address: SocketAddr,
+    inherited: &[std::net::TcpListener],
+) -> Result<TcpListener, StartError> {
+    let found = inherited.iter().find(|l| l.local_addr().is_ok_and(|bound| bound == address));
+    let listener = match found {
+        Some(listener) => listener.try_clone().and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        }),
+        None => socket(address),
+    };
+    listener.map_err(|error| StartError { address, error })
 }
 
 fn socket(address: SocketAddr) -> io::Result<TcpListener> {

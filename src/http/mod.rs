@@ -26,6 +26,7 @@ mod origin;
 mod outbox;
 mod pages;
 mod prefixed;
+mod proxied;
 mod reply;
 mod routes;
 #[cfg(feature = "socketio")]
@@ -40,9 +41,10 @@ use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use sha2::{Digest, Sha256};
 
 use crate::auth::Authenticator;
@@ -51,6 +53,7 @@ use crate::{ice as ice_core, signal};
 
 pub use front::{Figures, Handle, Server};
 pub use listen::StartError;
+pub use proxied::Proxies;
 pub use tokens::{BadKey, TokenKind, Tokens};
 
 /// Addresses and bounds.
@@ -83,6 +86,8 @@ pub struct Settings {
     pub static_policy: String,
     /// How long connections may take to end at a stop, and a WebSocket to end after it was closed.
     pub linger: Duration,
+    /// Listeners of `tls` and `plain` that are bound already: systemd keeps them open over a restart.
+    pub inherited: Arc<Vec<std::net::TcpListener>>,
 }
 
 impl Default for Settings {
@@ -102,13 +107,39 @@ impl Default for Settings {
             static_dir: None,
             static_policy: String::new(),
             linger: Duration::from_secs(5),
+            inherited: Arc::default(),
         }
     }
 }
 
-/// Takes connections that turned out to speak TURN: the socket (nonblocking), its TLS state, and the plaintext that
+/// Takes connections that turned out to speak TURN: the socket (nonblocking), whose it is, its TLS state, and the plaintext that
 /// was read from it so far. The TLS state may still have bytes to write.
-pub type TurnSink = Arc<dyn Fn(TcpStream, Box<rustls::ServerConnection>, Vec<u8>) + Send + Sync>;
+pub type TurnSink = Arc<dyn Fn(TcpStream, SocketAddr, Box<rustls::ServerConnection>, Vec<u8>) + Send + Sync>;
+
+/// What can change while the server runs. What is asked next is answered with it; no connection ends.
+#[derive(Clone)]
+pub struct Live {
+    /// Issues credentials.
+    pub auth: Arc<Authenticator>,
+    /// Who gets them, with which URLs.
+    pub ice: ice_core::Settings,
+    /// The rooms.
+    pub rooms: signal::Settings,
+    /// Certificates. Its ALPN protocols should be `h2`, `http/1.1` and `stun.turn`.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// As [`Settings::handshake_timeout`].
+    pub handshake_timeout: Duration,
+    /// Who may speak for others.
+    pub proxies: Proxies,
+    /// The keys of tokens that the rooms and the endpoint take.
+    pub tokens: Arc<Tokens>,
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("ice", &self.ice).field("rooms", &self.rooms).finish_non_exhaustive()
+    }
+}
 
 /// Is told that the credentials of a user are good no more, and until when (seconds since the Unix epoch) they would
 /// have been.
@@ -125,6 +156,8 @@ pub struct Services {
     pub rooms: signal::Settings,
     /// Certificates. Its ALPN protocols should be `h2`, `http/1.1` and `stun.turn`.
     pub tls: Arc<rustls::ServerConfig>,
+    /// Who may speak for others.
+    pub proxies: Proxies,
     /// The process's clocks.
     pub clock: Clock,
     /// Random: ids and secrets come from it.
@@ -167,6 +200,8 @@ pub struct Counters {
     pub crowded_out: Counter,
     /// Errors of `accept`.
     pub accept_errors: Counter,
+    /// TLS handshakes that succeeded.
+    pub handshakes: Counter,
     /// TLS handshakes that failed or took too long.
     pub failed_handshakes: Counter,
     /// Connections dropped because they began with neither HTTP nor STUN, or with nothing in time.
@@ -198,7 +233,9 @@ pub struct Counters {
 /// What all connections share.
 struct Shared {
     settings: Settings,
+    /// Of these only what never changes is used; the rest is in `live`.
     services: Services,
+    live: ArcSwap<Live>,
     counters: Arc<Counters>,
     pages: pages::Pages,
     static_files: Option<static_files::StaticFiles>,
@@ -209,6 +246,8 @@ struct Shared {
     hub: hub::Hub,
     streams: events::Streams,
     users: Users,
+    /// Soon to stop: not ready for more, though what comes is served.
+    draining: AtomicBool,
     /// Becomes true at the stop.
     stopping: tokio::sync::watch::Receiver<bool>,
 }
@@ -242,11 +281,29 @@ impl Shared {
             demo_rate: limits::Rate::new(settings.credentials_per_minute, hasher("demo")),
             hub: hub::Hub::new(services.rooms.clone(), derived(&services.seed, "rooms")),
             streams: events::Streams::default(),
+            live: ArcSwap::from_pointee(Live {
+                auth: services.auth.clone(),
+                ice: services.ice.clone(),
+                rooms: services.rooms.clone(),
+                tls: services.tls.clone(),
+                handshake_timeout: settings.handshake_timeout,
+                proxies: services.proxies.clone(),
+                tokens: services.tokens.clone(),
+            }),
             users: Users { key: derived(&services.seed, "users"), count: AtomicU64::new(0) },
+            draining: AtomicBool::new(false),
             settings,
             services,
             stopping,
         }
+    }
+
+    fn live(&self) -> Guard<Arc<Live>> {
+        self.live.load()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     fn is_stopping(&self) -> bool {
@@ -255,7 +312,7 @@ impl Shared {
 
     /// The host for URLs: the configured one, or else what the client calls this server, if that is a host.
     fn host<B>(&self, request: &hyper::Request<B>) -> Option<ice_core::Host> {
-        let configured = self.services.ice.host.as_deref().and_then(|host| host.parse().ok());
+        let configured = self.live().ice.host.as_deref().and_then(|host| host.parse().ok());
         configured.or_else(|| ice_core::Host::from_authority(origin::authority(request)?).ok())
     }
 }
@@ -277,6 +334,13 @@ impl Users {
 /// A secret for one purpose. The seed has a fixed length, so that no two purposes run into each other.
 fn derived(seed: &[u8; 32], purpose: &str) -> [u8; 32] {
     Sha256::new().chain_update(seed).chain_update(purpose).finalize().into()
+}
+
+impl Peer {
+    /// Whose request this is: that of whoever a proxy names that may speak for others, else of who has connected.
+    fn client(&self, headers: &hyper::HeaderMap) -> std::net::IpAddr {
+        self.shared.live().proxies.client(self.address.ip(), headers)
+    }
 }
 
 /// One connection, as far as its requests care.

@@ -46,7 +46,7 @@ impl Caller<'_> {
             Self::Stranger => Err(Failure::forbidden(
                 "Pages of this origin may not come into the rooms; ice.origins lists those that may",
             )),
-            Self::Unsaid if !shared.services.rooms.native_clients => Err(Failure::forbidden(
+            Self::Unsaid if !shared.live().rooms.native_clients => Err(Failure::forbidden(
                 "Programs without an Origin may not come into the rooms (rooms.native-clients)",
             )),
             _ => Ok(()),

@@ -24,6 +24,12 @@ const CLIENT: &str = "/ternd.js";
 const FILES: &[(&str, &str, &[u8])] = &[
     ("/", HTML, include_bytes!("../../web/index.html")),
     ("/app.js", SCRIPT, include_bytes!("../../web/app.js")),
+    ("/devices.js", SCRIPT, include_bytes!("../../web/devices.js")),
+    ("/plot.js", SCRIPT, include_bytes!("../../web/plot.js")),
+    ("/words.js", SCRIPT, include_bytes!("../../web/words.js")),
+    ("/diagnostics", HTML, include_bytes!("../../web/diagnostics.html")),
+    ("/diagnostics.js", SCRIPT, include_bytes!("../../web/diagnostics.js")),
+    ("/probe.js", SCRIPT, include_bytes!("../../web/probe.js")),
     (CLIENT, SCRIPT, include_bytes!("../../web/ternd.js")),
     ("/style.css", "text/css; charset=utf-8", include_bytes!("../../web/style.css")),
     ("/icon.svg", "image/svg+xml", include_bytes!("../../web/icon.svg")),

@@ -45,7 +45,7 @@ async fn route(peer: &Arc<Peer>, request: Request<Incoming>) -> Result<Reply, Fa
         "/v1/events" => events::listen(peer, &request),
         "/v1/send" => Ok(events::send(peer, request).await),
         "/healthz" => health(&request, true),
-        "/readyz" => health(&request, !peer.shared.is_stopping()),
+        "/readyz" => health(&request, !peer.shared.is_stopping() && !peer.shared.is_draining()),
         path => {
             let (method, headers) = (request.method(), request.headers());
             if let Some(files) = &peer.shared.static_files

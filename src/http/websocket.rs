@@ -8,6 +8,7 @@
 //!
 //! Reading goes on while writing waits, so a client that doesn't read fills its outbox and is closed for it.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,11 +48,12 @@ pub(super) fn answer(peer: &Arc<Peer>, mut request: Request<Incoming>) -> Result
     let (accept, protocol) = check(peer, &request)?;
     let host = peer.shared.host(&request);
     let known = protocol == SUBPROTOCOL;
+    let from = peer.client(request.headers());
     let upgrade = hyper::upgrade::on(&mut request);
     let peer = peer.clone();
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => serve(&peer, upgraded, host, known).await,
+            Ok(upgraded) => serve(&peer, from, upgraded, host, known).await,
             Err(error) => log::debug!(peer:% = peer.address; "no WebSocket: {error}"),
         }
     });
@@ -76,7 +78,7 @@ fn check(peer: &Peer, request: &Request<Incoming>) -> Result<(HeaderValue, Heade
     if !asked || !version || request.version() != Version::HTTP_11 {
         return Err(Failure::upgrade_required());
     }
-    Caller::of(request, &peer.shared.services.ice.origins).may_join(&peer.shared)?;
+    Caller::of(request, &peer.shared.live().ice.origins).may_join(&peer.shared)?;
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
     if STANDARD.decode(key).map_or(0, |key| key.len()) != 16 {
         return Err(Failure::bad_request("Sec-WebSocket-Key is not 16 bytes in base64"));
@@ -132,9 +134,9 @@ struct Link<'a> {
     heard: AtomicU64,
 }
 
-async fn serve(peer: &Peer, upgraded: Upgraded, host: Option<Host>, known: bool) {
+async fn serve(peer: &Peer, from: IpAddr, upgraded: Upgraded, host: Option<Host>, known: bool) {
     let shared = &*peer.shared;
-    let rooms = &shared.services.rooms;
+    let rooms = shared.live().rooms.clone();
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
@@ -146,7 +148,7 @@ async fn serve(peer: &Peer, upgraded: Upgraded, host: Option<Host>, known: bool)
     let socket = Socket::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
 
     shared.counters.websockets.add();
-    let (id, outbox) = shared.hub.connected(shared, peer.address.ip(), host);
+    let (id, outbox) = shared.hub.connected(shared, from, host);
     if !known {
         shared.hub.act(shared, |rooms, now| rooms.wrong_version(now, id));
     }
@@ -236,7 +238,7 @@ impl Link<'_> {
 
     /// Writes what is in the outbox, and pings in between, until the close frame is out or the client is gone.
     async fn write(&self, mut sink: SplitSink<Socket, Message>) -> SplitSink<Socket, Message> {
-        let mut pings = interval(self.shared.services.rooms.ping.max(Duration::from_millis(1)));
+        let mut pings = interval(self.shared.live().rooms.ping.max(Duration::from_millis(1)));
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.reset();
         loop {
@@ -265,7 +267,7 @@ impl Link<'_> {
 
     /// Ends when nothing came for too long.
     async fn silence(&self) {
-        let limit = self.shared.services.rooms.timeout;
+        let limit = self.shared.live().rooms.timeout;
         loop {
             let now = self.shared.services.clock.now().instant.as_millis();
             let silent = Duration::from_millis(now.saturating_sub(self.heard.load(Ordering::Relaxed)));

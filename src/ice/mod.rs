@@ -4,7 +4,7 @@
 //! ```text
 //! query, form, JSON, headers  ─►  Parameters: user, ttl, transport, format
 //!
-//! host, user, ttl, transport, time  ─►  Settings::issue  ─►  Issued  ─►  JSON, in one of the formats
+//! host, user, ttl, transport, time  ─►  Settings::issue  ─►  Issued  ─►  one of the formats
 //!                                           │
 //!                                    auth: the credential
 //! ```
@@ -18,6 +18,7 @@
 //!  "uris":["turn:h:3478?transport=udp"],"lifetimeDuration":"600s","expires_at":"2026-11-22T12:42:02Z"}
 //! ```
 
+mod formats;
 mod host;
 mod parameters;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use serde::Serialize;
 use crate::auth::{self, Authenticator, Credential};
 use crate::time::{DateTime, Now};
 
+pub use formats::Format;
 pub use host::{Host, HostError};
 pub use parameters::{Asked, Parameters, shown_key};
 
@@ -117,28 +119,6 @@ impl FromStr for Transport {
     }
 }
 
-/// The shape of the answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// The superset object.
-    #[default]
-    Object,
-    /// The bare list of `iceServers`.
-    Array,
-}
-
-impl FromStr for Format {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "" | "object" => Ok(Self::Object),
-            "array" => Ok(Self::Array),
-            other => Err(Error::Format(excerpt(other))),
-        }
-    }
-}
-
 /// Why nothing is issued. Displays as a sentence for the caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -151,8 +131,8 @@ pub enum Error {
     /// Another transport than the three.
     #[error("Unknown transport '{0}'; there are udp, tcp, tls")]
     Transport(String),
-    /// Another format than the two.
-    #[error("Unknown format '{0}'; there are object (the default) and array")]
+    /// Another format than the six.
+    #[error("Unknown format '{0}'; there are object (the default), array, twilio, xirsys, link, curl")]
     Format(String),
     /// Another service than TURN.
     #[error("The only 'service' there is is turn")]
@@ -277,18 +257,6 @@ impl Settings {
             .chain(tcp.map(|port| format!("turn:{host}:{port}?transport=tcp")))
             .chain(tls.map(|port| format!("turns:{host}:{port}?transport=tcp")));
         (stun, turn.collect())
-    }
-}
-
-impl Issued {
-    /// As JSON.
-    pub fn to_json(&self, format: Format) -> String {
-        let json = match format {
-            Format::Object => serde_json::to_string(self),
-            Format::Array => serde_json::to_string(&self.ice_servers),
-        };
-        // Text and numbers only: there is nothing in it that JSON lacks.
-        json.unwrap_or_default()
     }
 }
 

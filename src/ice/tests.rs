@@ -47,7 +47,7 @@ fn the_object_is_the_documented_superset_byte_for_byte() {
         ),
         password
     );
-    assert_eq!(issue(&settings, "h", Some(600), None).to_json(Format::Object), expected);
+    assert_eq!(issue(&settings, "h", Some(600), None).body(Format::Object), expected);
 }
 
 #[test]
@@ -57,7 +57,51 @@ fn the_array_is_the_ice_servers_alone() {
     let expected = format!(
         r#"[{{"urls":["stun:h:3478"]}},{{"urls":["turn:h:3478?transport=udp"],"username":"1795347722:k3f9","credential":"{password}"}}]"#
     );
-    assert_eq!(issue(&settings, "h", Some(600), None).to_json(Format::Array), expected);
+    assert_eq!(issue(&settings, "h", Some(600), None).body(Format::Array), expected);
+}
+
+#[test]
+fn callers_of_other_services_find_their_fields() {
+    let issued =
+        issue(&Settings { tcp: vec![], tls: vec![443], ..Settings::default() }, "h", Some(600), None);
+    let name = "1795347722:k3f9";
+    let password = hmac_sha1("north", name);
+    let json = |format| -> serde_json::Value { serde_json::from_str(&issued.body(format)).unwrap() };
+    let (udp, tls) = ("turn:h:3478?transport=udp", "turns:h:443?transport=tcp");
+    assert_eq!(
+        json(Format::Twilio),
+        serde_json::json!({"username": name, "password": password, "ttl": "600", "ice_servers": [
+            {"url": "stun:h:3478", "urls": "stun:h:3478"},
+            {"url": udp, "urls": udp, "username": name, "credential": password},
+            {"url": tls, "urls": tls, "username": name, "credential": password},
+        ]})
+    );
+    assert_eq!(
+        json(Format::Xirsys),
+        serde_json::json!({"s": "ok", "v": {"iceServers":
+            {"urls": ["stun:h:3478", udp, tls], "username": name, "credential": password}}})
+    );
+    assert_eq!(
+        issued.body(Format::Curl),
+        format!("stun:h:3478\n{udp} {name} {password}\n{tls} {name} {password}\n")
+    );
+    let signed = format!("username=\"{name}\"; credential=\"{password}\"; credential-type=\"password\"");
+    assert_eq!(
+        issued.links(Format::Link),
+        [
+            "<stun:h:3478>; rel=\"ice-server\"".to_owned(),
+            format!("<{udp}>; rel=\"ice-server\"; {signed}"),
+            format!("<{tls}>; rel=\"ice-server\"; {signed}"),
+        ]
+    );
+    assert_eq!(issued.body(Format::Link), issued.body(Format::Object));
+    assert!(issued.links(Format::Object).is_empty());
+    assert_eq!(
+        "telepathy".parse::<Format>().unwrap_err().to_string(),
+        concat!(
+            "Unknown format 'telepathy'; there are object (the default), array, twilio, xirsys, link, curl"
+        )
+    );
 }
 
 #[test]
@@ -103,7 +147,7 @@ fn a_transport_leaves_its_own_urls_and_no_empty_server() {
     assert_eq!(urls(&only(Transport::Tls)), ["turns:h:8443?transport=tcp"]);
 
     let none = Settings { udp: vec![], tcp: vec![], tls: vec![], ..Settings::default() };
-    assert_eq!(issue(&none, "h", None, None).to_json(Format::Array), "[]");
+    assert_eq!(issue(&none, "h", None, None).body(Format::Array), "[]");
 }
 
 #[test]

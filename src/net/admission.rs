@@ -18,12 +18,12 @@ pub struct StreamLimits {
 /// Counts streams.
 #[derive(Debug)]
 pub struct Admission {
-    limits: StreamLimits,
     open: Mutex<Open>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
+    limits: StreamLimits,
     total: usize,
     networks: HashMap<IpAddr, usize>,
 }
@@ -31,7 +31,12 @@ struct Open {
 impl Admission {
     /// Nothing open yet.
     pub fn new(limits: StreamLimits) -> Arc<Self> {
-        Arc::new(Self { limits, open: Mutex::default() })
+        Arc::new(Self { open: Mutex::new(Open { limits, total: 0, networks: HashMap::new() }) })
+    }
+
+    /// Other bounds from here on; no stream ends for them.
+    pub fn set_limits(&self, limits: StreamLimits) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).limits = limits;
     }
 
     /// A place for one stream, given back when the ticket is dropped; `None` if there is none.
@@ -40,7 +45,7 @@ impl Admission {
         let network = network_of(client);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_network = open.networks.get(&network).copied().unwrap_or(0);
-        if open.total >= self.limits.total || of_network >= self.limits.per_address {
+        if open.total >= open.limits.total || of_network >= open.limits.per_address {
             return None;
         }
         open.total += 1;

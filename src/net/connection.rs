@@ -9,6 +9,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::admission::StreamTicket;
+use super::proxy;
 use super::shard::{STREAMS, Shard};
 use super::stream::{Kind, Over, Stream};
 use crate::time::{Instant, Now};
@@ -46,6 +47,8 @@ pub(super) struct Connection {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// A proxy passes it on, and says first whose it is.
+    Proxied,
     /// Nothing has come yet: it may turn out to be a browser that was led here.
     New,
     /// STUN and ChannelData.
@@ -62,7 +65,11 @@ impl Shard {
         for _ in 0..ACCEPTS {
             let Some(listener) = self.tcp_listeners.get_mut(index) else { return false };
             match listener.socket.accept() {
-                Ok((socket, from)) => self.take_in(now, socket, from, None, Vec::new()),
+                Ok((socket, from)) => {
+                    let proxied = super::is_in(&self.settings.proxies, from.ip());
+                    let phase = if proxied { Phase::Proxied } else { Phase::New };
+                    self.take_in(now, socket, from, phase, None, Vec::new());
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
@@ -84,13 +91,11 @@ impl Shard {
         &mut self,
         now: Now,
         socket: TcpStream,
+        client: SocketAddr,
         tls: Option<Box<rustls::ServerConnection>>,
         early: Vec<u8>,
     ) {
-        // A peer that has gone meanwhile has no address.
-        if let Ok(from) = socket.peer_addr() {
-            self.take_in(now, socket, from, tls, early);
-        }
+        self.take_in(now, socket, client, Phase::New, tls, early);
     }
 
     fn take_in(
@@ -98,6 +103,7 @@ impl Shard {
         now: Now,
         mut socket: TcpStream,
         from: SocketAddr,
+        phase: Phase,
         tls: Option<Box<rustls::ServerConnection>>,
         early: Vec<u8>,
     ) {
@@ -130,7 +136,7 @@ impl Shard {
         entry.insert(Connection {
             stream: Stream::new(socket, tls, early, self.settings.stream_queue),
             flow,
-            phase: Phase::New,
+            phase,
             deadline: now.instant + self.settings.first_message_timeout,
             dirty: false,
             stuck: false,
@@ -202,6 +208,16 @@ impl Shard {
                     return Ok(());
                 }
                 Phase::Joined(_) => return Ok(()),
+                Phase::Proxied => match proxy::parse(connection.stream.input()) {
+                    Ok(None) => return Ok(()),
+                    Ok(Some(header)) => {
+                        connection.stream.consume(header.len);
+                        connection.phase = Phase::New;
+                        self.introduce(now, key, header.client)?;
+                        continue;
+                    }
+                    Err(_) => return Err(Over::Garbage),
+                },
                 Phase::New => match looks_like_http(connection.stream.input()) {
                     None => return Ok(()),
                     Some(true) => {
@@ -224,6 +240,25 @@ impl Shard {
                 self.streams[key].stream.consume(consumed);
             }
         }
+    }
+
+    /// A proxy has said whose stream this is: from here on it is the client's. `None`: the proxy's own.
+    fn introduce(&mut self, now: Now, key: usize, client: Option<SocketAddr>) -> Result<(), Over> {
+        let Some(client) = client else { return Ok(()) };
+        let old = self.streams[key].flow;
+        let flow = FiveTuple { client: ClientAddr(client), ..old };
+        let Some(ticket) = self.admission.admit(client.ip()) else {
+            self.counters.streams_refused += 1;
+            return Err(Over::Gone);
+        };
+        if let Some(&other) = self.by_flow.get(&flow) {
+            self.close_stream(now, other, Over::Gone);
+        }
+        self.by_flow.remove(&old);
+        self.by_flow.insert(flow, key);
+        let connection = &mut self.streams[key];
+        (connection.flow, connection.ticket) = (flow, ticket);
+        Ok(())
     }
 
     /// A browser or a curl was pointed at this port: tell it what the port is.
@@ -332,7 +367,7 @@ impl Shard {
         let _ = self.poll.registry().deregister(&mut socket);
         let early = [message, rest].concat();
         if let Some(mailbox) = self.siblings.get(usize::from(shard)) {
-            mailbox.send(super::shard::Command::Adopt(socket, tls, early));
+            mailbox.send(super::shard::Command::Adopt(socket, flow.client.0, tls, early));
         }
         self.server.client_gone(now, *flow);
     }

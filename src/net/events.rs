@@ -2,7 +2,7 @@
 
 use log::{debug, info, warn};
 
-use crate::auth::Denied;
+use crate::auth::{Denied, TimedUsername};
 use crate::turn::{Event, Rejection};
 
 /// Writes one event.
@@ -10,7 +10,7 @@ pub(super) fn record(event: &Event) {
     match event {
         Event::AllocationCreated { flow, user, relay, lifetime } => debug!(
             target: "ternd::relay",
-            user = **user, client:% = flow.client, transport = flow.transport.name(), relay:% = relay;
+            user = **user, client:% = flow.client, transport = flow.transport.name(), allocation:% = relay;
             "allocation of user {user:?} from {} ({}) at {relay} for {} s",
             flow.client, flow.transport.name(), lifetime.as_secs()
         ),
@@ -22,7 +22,8 @@ pub(super) fn record(event: &Event) {
         ),
         Event::AllocationEnded { flow, user, relay, lived, traffic, reason } => info!(
             target: "ternd::relay",
-            user = **user, client:% = flow.client, transport = flow.transport.name(), seconds = lived.as_secs(),
+            user = **user, client:% = flow.client, transport = flow.transport.name(),
+            allocation = relay.map(|r| r.to_string()).unwrap_or_default().as_str(), seconds = lived.as_secs(),
             to_peers = traffic.to_peers, to_peers_bytes = traffic.to_peers_bytes,
             to_client = traffic.to_client, to_client_bytes = traffic.to_client_bytes, reason = reason.name();
             "allocation of user {user:?} from {} ({}) at {} ended after {} s: {}; {} packets ({} bytes) to peers, \
@@ -40,7 +41,8 @@ pub(super) fn record(event: &Event) {
         } => {
             warn!(
                 target: "ternd::auth",
-                user = username.as_str(), client:% = flow.client, code = 401;
+                user = bare(username), username = username.as_str(), client:% = flow.client, code = 401,
+                cause:% = cause;
                 "{} of user {username:?} from {} ({}) refused with 401: {cause}",
                 name(method.0), flow.client, flow.transport.name()
             );
@@ -63,6 +65,14 @@ pub(super) fn record(event: &Event) {
             "{} from {} ({}) refused with {}: {rejection}",
             name(method.0), flow.client, flow.transport.name(), rejection.code()
         ),
+    }
+}
+
+/// The user in a name with a time stamp: `journalctl TERND_USER=alice` finds what was refused, too.
+fn bare(username: &str) -> &str {
+    match TimedUsername::parse(username) {
+        Some(timed) if !timed.user.is_empty() => timed.user,
+        _ => username,
     }
 }
 

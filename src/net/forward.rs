@@ -58,7 +58,6 @@ impl Drop for Place {
 
 /// What one shard knows of paths that lead to the wrong one.
 pub(super) struct Forward {
-    number: u8,
     /// Paths that come in here, and whose they are.
     away: HashMap<FiveTuple, u8, RandomState>,
     /// Paths of allocations here, and where they come in.
@@ -68,9 +67,9 @@ pub(super) struct Forward {
 }
 
 impl Forward {
-    pub(super) fn new(number: u8, hasher: RandomState) -> Self {
+    pub(super) fn new(hasher: RandomState) -> Self {
         let map = || HashMap::with_hasher(hasher.clone());
-        Self { number, away: map(), home: map(), came_in_at: None }
+        Self { away: map(), home: map(), came_in_at: None }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -117,7 +116,7 @@ impl Shard {
 
     /// Passes one datagram on.
     pub(super) fn pass(&mut self, flow: FiveTuple, owner: u8, bytes: Vec<u8>) {
-        let came_in_at = self.forward.came_in_at.unwrap_or(self.forward.number);
+        let came_in_at = self.forward.came_in_at.unwrap_or(self.number as u8);
         let Some(mailbox) = self.siblings.get(usize::from(owner)) else { return };
         match mailbox.places.take() {
             Some(_place) => {
@@ -139,7 +138,7 @@ impl Shard {
         self.take_from_client(now, flow, slot);
         self.forward.came_in_at = None;
         if self.server.has_allocation(&flow) && self.forward.settle_in(flow, came_in_at) {
-            self.tell(came_in_at, Command::Follow(flow, self.forward.number));
+            self.tell(came_in_at, Command::Follow(flow, self.number as u8));
         }
     }
 
@@ -147,7 +146,7 @@ impl Shard {
     pub(super) fn sweep_forward(&mut self) {
         let (forward, server) = (&mut self.forward, &self.server);
         for (flow, came_in_at) in forward.give_up(|flow| server.has_allocation(flow)) {
-            self.tell(came_in_at, Command::Unfollow(flow, self.forward.number));
+            self.tell(came_in_at, Command::Unfollow(flow, self.number as u8));
         }
     }
 
@@ -172,7 +171,7 @@ mod tests {
     }
 
     fn forward() -> Forward {
-        Forward::new(0, RandomState::with_seeds(1, 2, 3, 4))
+        Forward::new(RandomState::with_seeds(1, 2, 3, 4))
     }
 
     #[test]

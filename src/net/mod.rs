@@ -8,18 +8,21 @@
 //! | `connection.rs`, `stream.rs` | TCP and TLS streams of clients |
 //! | `forward.rs` | datagrams of a client that has moved, where they come to the wrong shard |
 //! | `relays.rs`, `peers.rs` | sockets toward peers: UDP, and TCP (RFC 6062) |
-//! | `listen.rs`, `tls.rs`, `detect.rs` | what is bound and announced |
+//! | `listen.rs`, `tls.rs`, `detect.rs`, `proxy.rs` | what is bound and announced; whose connection it is |
 //! | `again.rs`, `pin.rs` | who gets another turn; threads on CPUs of their own |
 //! | `admission.rs`, `counters.rs`, `events.rs` | bounds, counts, log |
+//! | `control.rs` | new settings, questions and orders while it runs |
 
 pub mod clock;
 pub mod detect;
+pub mod proxy;
 pub mod tls;
 
 mod across;
 mod admission;
 mod again;
 mod connection;
+mod control;
 mod counters;
 mod events;
 mod forward;
@@ -35,7 +38,7 @@ mod udp;
 mod tests;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,9 +47,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ahash::RandomState;
+use ipnet::IpNet;
 use mio::{Poll, Waker};
 
 pub use admission::{Admission, StreamLimits, StreamTicket};
+pub use control::{Changes, Control, Stuck};
 pub use counters::Counters;
 pub use listen::ListenError;
 
@@ -79,6 +84,10 @@ pub struct Settings {
     pub relay_socket_buffer: Option<usize>,
     /// Each shard's thread stays on one CPU.
     pub pin_shards: bool,
+    /// Proxies whose connections begin with a header of the PROXY protocol.
+    pub proxies: Vec<IpNet>,
+    /// Listeners of `tcp` that are bound already: systemd keeps them open over a restart.
+    pub inherited: Arc<Vec<std::net::TcpListener>>,
 }
 
 impl Default for Settings {
@@ -94,6 +103,8 @@ impl Default for Settings {
             socket_buffer: None,
             relay_socket_buffer: None,
             pin_shards: false,
+            proxies: Vec::new(),
+            inherited: Arc::default(),
         }
     }
 }
@@ -110,6 +121,20 @@ pub enum StartError {
     /// The system has no randomness.
     #[error("no randomness from the system: {0}")]
     Random(#[from] getrandom::Error),
+}
+
+/// Does one of these networks have the address?
+fn is_in(networks: &[IpNet], ip: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&ip.to_canonical()))
+}
+
+/// The listener for this address, if it was bound by somebody else: each shard gets a handle to the same socket.
+fn inherited(
+    listeners: &[std::net::TcpListener],
+    addr: SocketAddr,
+) -> Option<io::Result<std::net::TcpListener>> {
+    let listener = listeners.iter().find(|l| l.local_addr().is_ok_and(|bound| bound == addr))?;
+    Some(listener.try_clone().and_then(|listener| listener.set_nonblocking(true).map(|()| listener)))
 }
 
 /// A running relay. Dropping it ends it.
@@ -171,6 +196,9 @@ impl Relay {
         settings.tcp.retain(|addr| listen::is_possible(*addr));
         for (transport, addrs) in [(Transport::Udp, &settings.udp), (Transport::Tcp, &settings.tcp)] {
             for addr in addrs {
+                if transport == Transport::Tcp && inherited(&settings.inherited, *addr).is_some() {
+                    continue;
+                }
                 listen::probe(*addr, transport)?;
             }
         }
@@ -198,7 +226,11 @@ impl Relay {
             });
             let udp = udp.collect::<Result<Vec<_>, StartError>>()?;
             let tcp = settings.tcp.iter().map(|addr| {
-                let socket = mio::net::TcpListener::from_std(listen::tcp(*addr)?);
+                let socket = match inherited(&settings.inherited, *addr) {
+                    Some(socket) => socket?,
+                    None => listen::tcp(*addr)?,
+                };
+                let socket = mio::net::TcpListener::from_std(socket);
                 Ok(TcpListener { socket, paused: None })
             });
             let tcp = tcp.collect::<Result<Vec<_>, StartError>>()?;
@@ -261,11 +293,6 @@ impl Relay {
         Handoff { mailboxes: self.mailboxes.clone(), next: Arc::new(AtomicUsize::new(0)) }
     }
 
-    /// For whoever takes credentials back.
-    pub fn revoker(&self) -> Revoker {
-        Revoker(self.mailboxes.clone())
-    }
-
     /// Counts of all shards at this moment. Asks each shard, and waits for its answer.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
@@ -312,22 +339,16 @@ pub struct Handoff {
 
 impl Handoff {
     /// Gives a connection away: the socket (nonblocking), its TLS state, and the plaintext read from it so far.
-    pub fn adopt(&self, socket: std::net::TcpStream, tls: Box<rustls::ServerConnection>, early: Vec<u8>) {
+    /// `client` is whose it is: behind a proxy not the socket's peer.
+    pub fn adopt(
+        &self,
+        socket: std::net::TcpStream,
+        client: SocketAddr,
+        tls: Box<rustls::ServerConnection>,
+        early: Vec<u8>,
+    ) {
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.mailboxes.len();
         let socket = mio::net::TcpStream::from_std(socket);
-        self.mailboxes[next].send(Command::Adopt(socket, Some(tls), early));
-    }
-}
-
-/// Takes credentials back on all shards. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Revoker(Arc<Vec<Mailbox>>);
-
-impl Revoker {
-    /// Ends all allocations of a user, and lets it make no new ones until its last credential has expired (seconds
-    /// since the Unix epoch).
-    pub fn revoke(&self, user: &str, expires: u64) {
-        let user = Arc::<str>::from(user);
-        self.0.iter().for_each(|mailbox| mailbox.send(Command::Revoke(user.clone(), expires)));
+        self.mailboxes[next].send(Command::Adopt(socket, client, Some(tls), early));
     }
 }

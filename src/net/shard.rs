@@ -69,8 +69,8 @@ pub(super) const PEERS: usize = 1 << 48;
 
 /// What a shard is told from outside.
 pub(super) enum Command {
-    /// Take over a stream: its transport, TLS state, and the bytes read so far.
-    Adopt(mio::net::TcpStream, Option<Box<rustls::ServerConnection>>, Vec<u8>),
+    /// Take over a stream: its transport, its client, TLS state, and the bytes read so far.
+    Adopt(mio::net::TcpStream, SocketAddr, Option<Box<rustls::ServerConnection>>, Vec<u8>),
     /// Handle a datagram that another shard has got.
     Datagram(Passed),
     /// Pass on what comes over this path to that shard, until it wants no more.
@@ -78,8 +78,8 @@ pub(super) enum Command {
     Unfollow(FiveTuple, u8),
     /// Tell what you have done.
     Report(SyncSender<Counters>),
-    /// The credentials of this user are good no more; the last of them would be over at that second (Unix time).
-    Revoke(Arc<str>, u64),
+    /// Do this piece of work.
+    Control(super::control::Work),
     /// End.
     Stop,
 }
@@ -113,7 +113,7 @@ pub(super) struct Shard {
     pub counters: Counters,
     pub admission: Arc<Admission>,
     pub siblings: Arc<Vec<super::Mailbox>>,
-    number: usize,
+    pub number: usize,
     inbox: Receiver<Command>,
     /// Shards that have parcels of ours and may sleep.
     to_wake: Vec<u8>,
@@ -167,7 +167,7 @@ impl Shard {
             registry.register(&mut SourceFd(&fd), Token(LISTENERS + i), Interest::READABLE)?;
         }
         let again = Again::new(parts.hasher.clone());
-        let forward = Forward::new(parts.number as u8, parts.hasher.clone());
+        let forward = Forward::new(parts.hasher.clone());
         let mut tcp = parts.tcp;
         for (i, listener) in tcp.iter_mut().enumerate() {
             registry.register(
@@ -659,22 +659,27 @@ impl Shard {
     fn take_commands(&mut self, now: Now) -> Stop {
         while let Ok(command) = self.inbox.try_recv() {
             match command {
-                Command::Adopt(socket, tls, early) => self.adopt(now, socket, tls, early),
+                Command::Adopt(socket, client, tls, early) => self.adopt(now, socket, client, tls, early),
                 Command::Datagram(passed) => self.take_passed(now, passed),
                 Command::Follow(flow, owner) => self.forward.follow(flow, owner),
                 Command::Unfollow(flow, owner) => self.forward.unfollow(&flow, owner),
                 Command::Report(to) => {
-                    let mut counters = self.counters;
-                    counters.turn = self.server.counters();
-                    counters.allocations = self.server.allocations() as u64;
-                    counters.streams = self.streams.len() as u64;
-                    let _ = to.try_send(counters);
+                    let _ = to.try_send(self.report());
                 }
-                Command::Revoke(user, expires) => self.server.revoke(now, &user, expires),
+                Command::Control(work) => work(self, now),
                 Command::Stop => return Stop(true),
             }
         }
         Stop(false)
+    }
+
+    /// What it has done, and what there is.
+    pub(super) fn report(&self) -> Counters {
+        let mut counters = self.counters;
+        counters.turn = self.server.counters();
+        counters.allocations = self.server.allocations() as u64;
+        counters.streams = self.streams.len() as u64;
+        counters
     }
 }
 

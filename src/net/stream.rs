@@ -198,11 +198,13 @@ impl Stream {
             Ok(n) => n,
             Err(error) => return try_later(&error),
         };
+        let mut goodbye = false;
         match &mut self.tls {
             None => self.input.extend_from_slice(&scratch[..n]),
-            Some(tls) => decrypt(tls, &scratch[..n], &mut self.input)?,
+            Some(tls) => goodbye = decrypt(tls, &scratch[..n], &mut self.input)?,
         }
-        Ok(thorough || n == scratch.len())
+        // Behind TLS's goodbye the socket may stay open, and silent: the next read takes it for the end.
+        Ok(thorough || goodbye || n == scratch.len())
     }
 
     /// Queues a whole frame; `false` if relayed data had to be dropped for it, or instead of it.
@@ -325,8 +327,9 @@ fn encrypt(tls: &mut ServerConnection, ready: &[u8]) -> io::Result<usize> {
     Ok(taken)
 }
 
-/// Takes all records that one read has brought.
-fn decrypt(tls: &mut ServerConnection, mut records: &[u8], input: &mut Vec<u8>) -> Result<(), Over> {
+/// Takes all records that one read has brought. `true`: the client has said goodbye (close_notify).
+fn decrypt(tls: &mut ServerConnection, mut records: &[u8], input: &mut Vec<u8>) -> Result<bool, Over> {
+    let mut goodbye = false;
     while !records.is_empty() {
         match tls.read_tls(&mut records) {
             // After its goodbye nothing counts; the next read tells.
@@ -334,11 +337,11 @@ fn decrypt(tls: &mut ServerConnection, mut records: &[u8], input: &mut Vec<u8>) 
             Ok(_) => {}
             Err(_) => return Err(Over::Garbage),
         }
-        tls.process_new_packets().map_err(|_| Over::Garbage)?;
+        goodbye |= tls.process_new_packets().map_err(|_| Over::Garbage)?.peer_has_closed();
         // It ends with an error where there is no more for the moment; what was there is in the input.
         let _ = tls.reader().read_to_end(input);
     }
-    Ok(())
+    Ok(goodbye)
 }
 
 fn try_later(error: &io::Error) -> Result<bool, Over> {

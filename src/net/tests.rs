@@ -489,7 +489,8 @@ fn tls_client(relay: &Relay, early: &[u8]) -> Client {
                 }
             };
             socket.set_nonblocking(true).unwrap();
-            handoff.adopt(socket, Box::new(tls), early[..read].to_vec());
+            let client = socket.peer_addr().unwrap();
+            handoff.adopt(socket, client, Box::new(tls), early[..read].to_vec());
         }
     });
     stream.write_all(early).unwrap();

@@ -6,19 +6,26 @@
 //! text     2026-11-22T12:00:00.123Z WARN  ternd::net::tcp: too many connections from=192.0.2.7 count=500
 //! json     {"time":"2026-11-22T12:00:00.123Z","level":"warn","target":"ternd::net::tcp",
 //!           "message":"too many connections","from":"192.0.2.7","count":500}
-//! journal  PRIORITY=4 MESSAGE=too many connections  TARGET=ternd::net::tcp  FROM=192.0.2.7  COUNT=500
+//! journal  PRIORITY=4 MESSAGE=too many connections  TARGET=ternd::net::tcp  TERND_FROM=192.0.2.7  TERND_COUNT=500
 //! ```
 //!
 //! Text that clients chose gets into messages and fields. So control characters are escaped everywhere: no client
 //! can forge a line, or talk to the terminal of whoever reads it.
+//!
+//! Levels, and whether addresses are masked, can be changed while it runs.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write as _};
+use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use ::log::kv::{self, Key, Value, VisitSource};
 use ::log::{Level, LevelFilter, Log, Metadata, Record};
+use arc_swap::ArcSwap;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
+use super::mask::mask;
 use crate::config::{self, LogFormat};
 use crate::net::clock::Clock;
 use crate::time::DateTime;
@@ -27,13 +34,12 @@ use crate::time::DateTime;
 ///
 /// # Errors
 /// If `format = "journal"` and there is no journal, or if there is a logger already.
-pub fn init(settings: config::Log) -> io::Result<()> {
+pub fn init(settings: &config::Log) -> io::Result<()> {
     let format = match settings.format {
         LogFormat::Auto if connected_to_journal() => LogFormat::Journal,
         LogFormat::Auto => LogFormat::Text,
         chosen => chosen,
     };
-    let level = settings.level;
     let logger: Box<dyn Log> = match format {
         LogFormat::Journal => {
             let journal = JournalLog::new().map_err(|error| {
@@ -42,16 +48,79 @@ pub fn init(settings: config::Log) -> io::Result<()> {
                     format!("log.format = \"journal\": cannot reach the journal: {error}"),
                 )
             })?;
-            Box::new(Journal { level, journal: journal.with_syslog_identifier("ternd".into()) })
+            Box::new(Journal { journal: journal.with_syslog_identifier("ternd".into()) })
         }
-        LogFormat::Json => Box::new(Lines { level, clock: Clock::start(), line: json }),
+        LogFormat::Json => Box::new(Lines { clock: Clock::start(), line: json }),
         LogFormat::Text | LogFormat::Auto => {
-            Box::new(Lines { level, clock: Clock::start(), line: if colourful() { coloured } else { plain } })
+            Box::new(Lines { clock: Clock::start(), line: if colourful() { coloured } else { plain } })
         }
     };
     ::log::set_boxed_logger(logger).map_err(io::Error::other)?;
-    ::log::set_max_level(level);
+    configure(settings);
     Ok(())
+}
+
+/// What is written, and how addresses are.
+#[derive(Clone, Debug)]
+struct Choices {
+    level: LevelFilter,
+    /// By module; see [`config::Log::levels`].
+    levels: Vec<(String, LevelFilter)>,
+    mask: bool,
+    /// Addresses that are never masked.
+    own: BTreeSet<IpAddr>,
+}
+
+static CHOICES: LazyLock<ArcSwap<Choices>> = LazyLock::new(|| {
+    ArcSwap::from_pointee(Choices {
+        level: LevelFilter::Info,
+        levels: Vec::new(),
+        mask: false,
+        own: BTreeSet::new(),
+    })
+});
+
+fn change(change: impl Fn(&mut Choices)) {
+    let before = CHOICES.rcu(|choices| {
+        let mut next = Choices::clone(choices);
+        change(&mut next);
+        next
+    });
+    drop(before);
+    let choices = CHOICES.load();
+    ::log::set_max_level(choices.levels.iter().map(|(_, level)| *level).fold(choices.level, Ord::max));
+}
+
+/// Goes on with the levels of a configuration. The format stays what it was at the start.
+pub(super) fn configure(settings: &config::Log) {
+    change(|choices| {
+        choices.level = settings.level;
+        choices.levels.clone_from(&settings.levels);
+        choices.mask = settings.mask_addresses;
+    });
+}
+
+/// Addresses of this machine are no secret: they are not masked.
+pub(super) fn show(own: impl IntoIterator<Item = IpAddr>) {
+    let own: BTreeSet<_> = own.into_iter().collect();
+    change(|choices| choices.own.clone_from(&own));
+}
+
+/// Changes the level of one module, or of all that have none of their own, until the next reload.
+pub(super) fn set_level(module: Option<&str>, level: LevelFilter) {
+    change(|choices| match module {
+        None => choices.level = level,
+        Some(module) => {
+            choices.levels.retain(|(name, _)| name != module);
+            choices.levels.push((module.to_owned(), level));
+        }
+    });
+}
+
+/// The levels there are: of everything else, and of modules.
+pub(super) fn levels() -> (LevelFilter, Vec<(String, LevelFilter)>) {
+    let choices = CHOICES.load();
+    (choices.level, choices.levels.clone())
 }
 
 /// <https://no-color.org>
@@ -60,22 +129,33 @@ fn colourful() -> bool {
     io::stderr().is_terminal() && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
 }
 
-/// Our own messages as configured; of the libraries their warnings, or all they say at `trace`.
-fn wanted(metadata: &Metadata<'_>, level: LevelFilter) -> bool {
+/// What a module was given; else our own messages as configured, and of the libraries their warnings, or all they say
+/// at `trace`.
+fn wanted(metadata: &Metadata<'_>, choices: &Choices) -> bool {
     let target = metadata.target();
+    let named = |name: &str| {
+        let own = target.strip_prefix("ternd::").unwrap_or(target);
+        [target, own]
+            .iter()
+            .any(|t| t.strip_prefix(name).is_some_and(|r| r.is_empty() || r.starts_with("::")))
+    };
+    let of_module = choices.levels.iter().filter(|(name, _)| named(name)).max_by_key(|(name, _)| name.len());
+    if let Some((_, level)) = of_module {
+        return metadata.level() <= *level;
+    }
+    let level = choices.level;
     let ours = target == "ternd" || target.starts_with("ternd::");
     let level = if ours || level == LevelFilter::Trace { level } else { level.min(LevelFilter::Warn) };
     metadata.level() <= level
 }
 
 struct Journal {
-    level: LevelFilter,
     journal: JournalLog,
 }
 
 impl Log for Journal {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        wanted(metadata, self.level)
+        wanted(metadata, &CHOICES.load())
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -83,22 +163,25 @@ impl Log for Journal {
             return;
         }
         // The journal keeps fields apart whatever is in them, but journalctl prints the message as it is.
-        let message = Escaped(record.args());
-        self.journal.log(&record.to_builder().args(format_args!("{message}")).build());
+        let message = shown(record.args());
+        let mut fields = JournalFields(Vec::new());
+        let _ = record.key_values().visit(&mut fields);
+        let fields: Vec<_> = fields.0.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let fields = fields.as_slice();
+        self.journal.log(&record.to_builder().args(format_args!("{message}")).key_values(&fields).build());
     }
 
     fn flush(&self) {}
 }
 
 struct Lines {
-    level: LevelFilter,
     clock: Clock,
     line: fn(&Record<'_>, unix_millis: u64) -> String,
 }
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        wanted(metadata, self.level)
+        wanted(metadata, &CHOICES.load())
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -110,6 +193,28 @@ impl Log for Lines {
     }
 
     fn flush(&self) {}
+}
+
+/// Text as it may be shown to people.
+fn shown(text: impl Display) -> String {
+    masked(Escaped(text).to_string())
+}
+
+/// The text, its addresses masked if that is wanted.
+fn masked(text: String) -> String {
+    let choices = CHOICES.load();
+    if choices.mask { mask(&text, &choices.own) } else { text }
+}
+
+/// Collects fields under names that no other program uses: `user` is `TERND_USER` in the journal, which keeps them
+/// apart whatever is in them.
+struct JournalFields(Vec<(String, String)>);
+
+impl<'kvs> VisitSource<'kvs> for JournalFields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        self.0.push((format!("TERND_{key}"), masked(value.to_string())));
+        Ok(())
+    }
 }
 
 fn plain(record: &Record<'_>, unix_millis: u64) -> String {
@@ -130,7 +235,7 @@ fn text(record: &Record<'_>, unix_millis: u64, [bright, dim, end]: [&str; 3]) ->
     let (time, level, target) = (Rfc3339(unix_millis), record.level(), record.target());
     let mut line = format!("{dim}{time}{end} {bright}{level:<5}{end} {dim}{target}:{end} ");
     // Writing to a String can't fail.
-    let _ = write!(line, "{}", Escaped(record.args()));
+    line.push_str(&shown(record.args()));
     let _ = record.key_values().visit(&mut TextFields(&mut line));
     line.push('\n');
     line
@@ -140,7 +245,7 @@ struct TextFields<'a>(&'a mut String);
 
 impl<'kvs> VisitSource<'kvs> for TextFields<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        let value = Escaped(value).to_string();
+        let value = shown(value);
         let bare = !value.is_empty() && !value.contains([' ', '"', '=']);
         let _ = if bare { write!(self.0, " {key}={value}") } else { write!(self.0, " {key}={value:?}") };
         Ok(())
@@ -152,7 +257,7 @@ fn json(record: &Record<'_>, unix_millis: u64) -> String {
     object.insert("time".into(), Rfc3339(unix_millis).to_string().into());
     object.insert("level".into(), record.level().as_str().to_ascii_lowercase().into());
     object.insert("target".into(), record.target().into());
-    object.insert("message".into(), Escaped(record.args()).to_string().into());
+    object.insert("message".into(), shown(record.args()).into());
     let _ = record.key_values().visit(&mut JsonFields(&mut object));
     format!("{}\n", serde_json::Value::Object(object))
 }
@@ -166,7 +271,7 @@ impl<'kvs> VisitSource<'kvs> for JsonFields<'_> {
             .or_else(|| value.to_u64().map(Into::into))
             .or_else(|| value.to_i64().map(Into::into))
             .or_else(|| value.to_f64().map(Into::into))
-            .unwrap_or_else(|| Escaped(&value).to_string().into());
+            .unwrap_or_else(|| shown(&value).into());
         // A field never takes the place of the message.
         self.0.entry(key.as_str()).or_insert(json);
         Ok(())
@@ -282,8 +387,11 @@ mod tests {
 
     #[test]
     fn levels_of_ours_and_of_libraries() {
-        let wanted =
-            |target, level, filter| wanted(&Metadata::builder().target(target).level(level).build(), filter);
+        let asked = |target, level, choices: &Choices| {
+            wanted(&Metadata::builder().target(target).level(level).build(), choices)
+        };
+        let only = |level| Choices { level, levels: Vec::new(), mask: false, own: BTreeSet::new() };
+        let wanted = |target, level, filter| asked(target, level, &only(filter));
         assert!(wanted("ternd::net", Level::Debug, LevelFilter::Debug));
         assert!(!wanted("ternd::net", Level::Trace, LevelFilter::Debug));
         assert!(!wanted("rustls::conn", Level::Debug, LevelFilter::Debug));
@@ -291,5 +399,25 @@ mod tests {
         assert!(!wanted("rustls::conn", Level::Warn, LevelFilter::Error));
         assert!(wanted("rustls::conn", Level::Trace, LevelFilter::Trace));
         assert!(!wanted("ternder", Level::Info, LevelFilter::Info));
+
+        let levels = [
+            ("relay", LevelFilter::Debug),
+            ("ternd::relay::x", LevelFilter::Error),
+            ("h2", LevelFilter::Trace),
+        ];
+        let levels = levels.map(|(name, level)| (name.to_owned(), level)).to_vec();
+        let some = Choices { levels, ..only(LevelFilter::Warn) };
+        for (target, level, expected) in [
+            ("ternd::relay", Level::Debug, true),
+            ("ternd::relay::y", Level::Debug, true),
+            ("ternd::relay::x", Level::Warn, false),
+            ("ternd::relays", Level::Debug, false),
+            ("ternd::net", Level::Info, false),
+            ("h2::proto", Level::Trace, true),
+            ("hyper::relay", Level::Warn, true),
+            ("hyper::relay", Level::Info, false),
+        ] {
+            assert_eq!(asked(target, level, &some), expected, "{target} {level}");
+        }
     }
 }

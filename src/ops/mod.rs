@@ -1,26 +1,38 @@
 //! The daemon's life: starts the parts in order, keeps them, stops them.
 //!
 //! ```text
-//! Config ─► setup.rs: settings of the parts ─► relay (threads) ─► HTTP (tokio) ─► READY ─► SIGTERM ─► stop
+//! Config ─► setup.rs: settings of the parts ─► relay (threads) ─► HTTP (tokio) ─► READY ─► SIGTERM ─► drain ─► stop
+//!                                                                                  │
+//!           SIGHUP ─► daemon.rs: reload         admin.rs ◄── ternd ctl             └─► systemd.rs: STATUS, WATCHDOG
 //! ```
 //! Nothing is announced before everything is bound, and whatever can't be bound ends the start.
 
+mod admin;
+mod daemon;
 pub mod log;
+mod mask;
+mod metrics;
+mod serve;
 mod setup;
+mod state;
+mod systemd;
 
 use std::fmt::Write as _;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ::log::{info, warn};
-use sd_notify::NotifyState;
+use ::log::{error, info, warn};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::net::clock::Clock;
-use crate::net::{Admission, Relay, StreamLimits};
+use crate::net::{Admission, Relay};
 use crate::turn::Transport;
 use crate::{http, net};
+use daemon::Daemon;
 use setup::Setup;
 
 /// Why the daemon did not start.
@@ -40,48 +52,33 @@ enum StartError {
     Token { key: &'static str, error: http::BadKey },
     #[error("no address of this machine is fit to relay from; name one in relay.addresses")]
     NoRelayAddress,
+    #[error("admin.socket {}: {error}", .path.display())]
+    Admin { path: PathBuf, error: io::Error },
+    #[error("metrics.listen {address}: {error}; take another port, or [] for none")]
+    Metrics { address: std::net::SocketAddr, error: io::Error },
 }
 
-/// Runs the daemon until it is told to stop.
-pub fn serve(config: Config) -> ExitCode {
-    match run(config) {
+/// Runs the daemon until it is told to stop. `path` is the file that `config` comes from, to be read again at a reload.
+pub fn serve(config: Config, path: Option<&Path>) -> ExitCode {
+    match run(config, path) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            ::log::error!("{error}");
+            error!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(config: Config) -> Result<(), StartError> {
+fn run(config: Config, path: Option<&Path>) -> Result<(), StartError> {
     let clock = Clock::start();
-    let setup = Setup::new(config)?;
-    let streams = setup.config.connections;
-    let admission = Admission::new(StreamLimits { total: streams.total, per_address: streams.per_address });
+    let setup = Setup::new(config, systemd::listeners())?;
+    log::show(setup.interfaces.iter().copied().chain(setup.relay_addresses.iter().map(|r| r.announced)));
 
+    let admission = Admission::new(setup.streams());
     let relay = Relay::start(&setup.net(), Arc::new(setup.turn()), setup.auth.clone(), admission, clock)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("ternd-http").build()?;
-    let result = runtime.block_on(async {
-        let handoff = relay.handoff();
-        let turn: http::TurnSink = Arc::new(move |socket, tls, early| handoff.adopt(socket, tls, early));
-        let revoker = relay.revoker();
-        let revoke: http::RevokeSink = Arc::new(move |user, expires| revoker.revoke(user, expires));
-        let server = http::Server::bind(setup.http(), setup.services(clock, turn, revoke)?).await?;
-        announce(&setup, &relay, &server);
-        let mut stop = Stop::new()?;
-        // Under systemd the service counts as started from here on; elsewhere nobody listens.
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
-        server
-            .run(async move {
-                // Not inside the macro: at a level that drops the line, its arguments are never evaluated.
-                let signal = stop.wait().await;
-                info!("stopping: {signal}");
-                let _ = sd_notify::notify(&[NotifyState::Stopping]);
-            })
-            .await;
-        Ok(())
-    });
+    let result = runtime.block_on(live(setup, path, &relay, clock));
     let counters = relay.counters();
     relay.stop();
     // Rooms that did not end in time are left behind.
@@ -98,8 +95,81 @@ fn run(config: Config) -> Result<(), StartError> {
     result
 }
 
+/// From the first listener of the HTTP side to the last connection.
+async fn live(setup: Setup, path: Option<&Path>, relay: &Relay, clock: Clock) -> Result<(), StartError> {
+    let handoff = relay.handoff();
+    let turn: http::TurnSink =
+        Arc::new(move |socket, client, tls, early| handoff.adopt(socket, client, tls, early));
+    let revoker = relay.control();
+    let revoke: http::RevokeSink = Arc::new(move |user, expires| revoker.revoke(user, expires));
+    let server = http::Server::bind(setup.http(), setup.services(clock, turn, revoke)?).await?;
+    let metrics = metrics::bind(&setup.config)?;
+    let admin = admin::bind(setup.config.admin_socket.as_deref())?;
+    let (mut hangup, mut terminate, mut interrupt) =
+        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    announce(&setup, relay, &server, &metrics);
+
+    let (control, path) = (relay.control(), path.map(Path::to_owned));
+    let daemon = Arc::new(Daemon::new(path, setup, control, server.handle(), clock));
+    for (_, listener) in metrics {
+        tokio::spawn(metrics::serve(listener, daemon.clone()));
+    }
+    // Removes its socket when it is dropped.
+    let _admin = admin.map(|admin| admin.serve(daemon.clone()));
+    let watched = daemon.clone();
+    tokio::spawn(async move { watched.watch_certificate().await });
+
+    let signals = daemon.clone();
+    tokio::spawn(async move {
+        loop {
+            // A shard may take its time to answer: not in the way of the runtime's threads.
+            let daemon = signals.clone();
+            let work: Box<dyn FnOnce() + Send> = tokio::select! {
+                _ = hangup.recv() => Box::new(move || drop(daemon.reload())),
+                _ = terminate.recv() => Box::new(move || daemon.drain("SIGTERM")),
+                _ = interrupt.recv() => Box::new(move || daemon.drain("SIGINT")),
+            };
+            let _ = tokio::task::spawn_blocking(work).await;
+        }
+    });
+    // Under systemd the service counts as started from here on.
+    systemd::ready();
+    report_to_systemd(&daemon);
+    let drained = daemon.clone();
+    server
+        .run(async move {
+            drained.drained().await;
+            systemd::stopping(Duration::from_secs(20));
+        })
+        .await;
+    Ok(())
+}
+
+/// Keeps the watchdog and the status line going, if there is a systemd that reads them.
+fn report_to_systemd(daemon: &Arc<Daemon>) {
+    const STATUS: Duration = Duration::from_secs(5);
+    let every = |interval: Duration, what: fn(&Daemon)| {
+        let daemon = daemon.clone();
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let daemon = daemon.clone();
+                let _ = tokio::task::spawn_blocking(move || what(&daemon)).await;
+            }
+        });
+    };
+    if let Some(interval) = systemd::heartbeat() {
+        every(interval, Daemon::beat);
+    }
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        every(STATUS, Daemon::tell_status);
+    }
+}
+
 /// Says what runs, and what its operator should look at.
-fn announce(setup: &Setup, relay: &Relay, server: &http::Server) {
+fn announce(setup: &Setup, relay: &Relay, server: &http::Server, metrics: &[metrics::Bound]) {
     for (transport, addr) in relay.listeners() {
         let name = if *transport == Transport::Udp { "UDP" } else { "TCP" };
         info!("listening on {addr}: STUN and TURN over {name}");
@@ -131,31 +201,21 @@ fn announce(setup: &Setup, relay: &Relay, server: &http::Server) {
              uses turns: with it. Set tls.certificate and tls.key"
         );
     }
-    if setup.ephemeral_secret {
-        info!("no auth.secret and no auth.users: credentials are signed with a secret made for this run");
+    match setup.own_secret.as_ref().map(|own| &own.kept) {
+        Some(Some(path)) => info!(
+            "no auth.secret and no auth.users: credentials are signed with the secret in {}",
+            path.display()
+        ),
+        Some(None) => {
+            info!("no auth.secret and no auth.users: credentials are signed with a secret made for this run");
+        }
+        None => {}
+    }
+    for (address, _) in metrics {
+        info!("metrics are at http://{address}/metrics");
     }
     if let Some((tls, addr)) = server.listeners().first() {
         let scheme = if *tls { "https" } else { "http" };
         info!("open {scheme}://{}:{}/", setup.host(), addr.port());
-    }
-}
-
-/// The signals that end the daemon.
-struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn wait(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }

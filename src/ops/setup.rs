@@ -1,13 +1,14 @@
 //! From the configuration and the machine to the settings of each part.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use log::info;
 
 use super::StartError;
-use crate::auth::{Authenticator, Secret};
-use crate::config::{Config, JwtKind};
+use super::state::OwnSecret;
+use crate::auth::Authenticator;
+use crate::config::{Config, JwtKind, Listen};
 use crate::http::{self, RevokeSink, TokenKind, TurnSink};
 use crate::net::clock::Clock;
 use crate::net::{self, detect};
@@ -17,40 +18,88 @@ use crate::turn::{self, RelayAddress};
 pub(super) struct Setup {
     pub config: Config,
     pub auth: Arc<Authenticator>,
-    pub ephemeral_secret: bool,
+    /// What signs credentials where the configuration has no secret.
+    pub own_secret: Option<OwnSecret>,
     pub relay_addresses: Vec<RelayAddress>,
-    interfaces: Vec<IpAddr>,
+    pub interfaces: Vec<IpAddr>,
+    /// For all listeners with TLS.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// What the tokens of clients are checked with.
+    tokens: Arc<http::Tokens>,
+    nonce_key: [u8; 32],
+    /// Listeners from systemd.
+    inherited: Arc<Vec<TcpListener>>,
 }
 
 impl Setup {
-    pub(super) fn new(mut config: Config) -> Result<Self, StartError> {
-        let interfaces = detect::interface_addresses()?;
-        leave_out_missing_families(&mut config);
-
-        let ephemeral_secret = config.auth.secrets.is_empty() && config.auth.users.is_empty();
-        if ephemeral_secret {
-            let mut secret = [0; 32];
-            getrandom::fill(&mut secret)?;
-            config.auth.secrets.push(Secret::new("made for this run", secret));
-        }
+    pub(super) fn new(config: Config, inherited: Vec<TcpListener>) -> Result<Self, StartError> {
         let mut nonce_key = [0; 32];
         getrandom::fill(&mut nonce_key)?;
-
-        let locals = match config.relay.addresses.as_slice() {
-            [] => detect::relay_addresses(&interfaces),
-            named => named.to_vec(),
+        let own_secret = match config.auth.secrets.is_empty() && config.auth.users.is_empty() {
+            true => Some(OwnSecret::find_or_make()?),
+            false => None,
         };
-        if locals.is_empty() {
+        Self::with(config, own_secret, None, nonce_key, Arc::new(inherited))
+    }
+
+    /// The same for another configuration of the running daemon. What clients hold stays good: nonces, the secret that
+    /// was made, relay addresses.
+    pub(super) fn again(&self, config: Config) -> Result<Self, StartError> {
+        let own_secret = match config.auth.secrets.is_empty() && config.auth.users.is_empty() {
+            true => Some(self.own_secret.clone().map_or_else(OwnSecret::find_or_make, Ok)?),
+            false => None,
+        };
+        Self::with(config, own_secret, Some(self), self.nonce_key, self.inherited.clone())
+    }
+
+    fn with(
+        mut config: Config,
+        own_secret: Option<OwnSecret>,
+        before: Option<&Self>,
+        nonce_key: [u8; 32],
+        inherited: Arc<Vec<TcpListener>>,
+    ) -> Result<Self, StartError> {
+        let interfaces = detect::interface_addresses()?;
+        leave_out_missing_families(&mut config);
+        if let Some(own) = &own_secret {
+            config.auth.secrets.push(own.secret.clone());
+        }
+        let relay_addresses = match before {
+            Some(before) => before.relay_addresses.clone(),
+            None => relay_addresses(&config, &interfaces),
+        };
+        if relay_addresses.is_empty() {
             return Err(StartError::NoRelayAddress);
         }
-        let announced = |local| RelayAddress { local, announced: config.relay.announced(local) };
-        Ok(Self {
-            relay_addresses: locals.into_iter().map(announced).collect(),
-            auth: Arc::new(Authenticator::new(config.auth.clone(), nonce_key)),
-            config,
-            ephemeral_secret,
-            interfaces,
-        })
+        let tls = match (&config.tls, before) {
+            (Some(files), _) => net::tls::from_files(&files.certificate, &files.key)?,
+            (None, Some(before)) if before.config.tls.is_none() && before.config.host == config.host => {
+                before.tls.clone()
+            }
+            (None, _) => net::tls::self_signed(names(&config, &relay_addresses, &interfaces))?,
+        };
+        let auth = Arc::new(Authenticator::new(config.auth.clone(), nonce_key));
+        let tokens = Arc::new(tokens(&config)?);
+        Ok(Self { config, auth, own_secret, relay_addresses, interfaces, tls, tokens, nonce_key, inherited })
+    }
+
+    /// What a running daemon can't take over from here: the keys.
+    pub(super) fn needs_restart(&self, before: &Self) -> Vec<&'static str> {
+        let (new, old) = (&self.config, &before.config);
+        let same = [
+            ("shards", new.shards == old.shards),
+            ("socket-buffer", new.socket_buffer == old.socket_buffer),
+            ("pin-shards", new.pin_shards == old.pin_shards),
+            ("listen", addresses(&new.listen) == addresses(&old.listen)),
+            ("relay.addresses, relay.external-ip or relay.ports", new.relay == old.relay),
+            ("nat-discovery", new.nat_discovery == old.nat_discovery),
+            ("metrics.listen", new.metrics == old.metrics),
+            ("admin.socket", new.admin_socket == old.admin_socket),
+            ("socket-io", new.socketio == old.socketio),
+            ("http", new.pages == old.pages),
+            ("log.format", new.log.format == old.log.format),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
     }
 
     pub(super) fn net(&self) -> net::Settings {
@@ -75,6 +124,8 @@ impl Setup {
             relay_socket_buffer: self.config.relay.socket_buffer,
             pin_shards: self.config.pin_shards,
             first_message_timeout: self.config.connections.handshake_timeout,
+            proxies: self.config.listen.proxy_protocol.clone(),
+            inherited: self.inherited.clone(),
             ..net::Settings::default()
         }
     }
@@ -103,6 +154,7 @@ impl Setup {
             max_connections: connections.total,
             connections_per_address: connections.per_address,
             handshake_timeout: connections.handshake_timeout,
+            inherited: self.inherited.clone(),
             socketio: self.config.socketio.enabled,
             socketio_capacity: self.config.socketio.capacity,
             static_dir: self.config.pages.directory.clone(),
@@ -117,44 +169,56 @@ impl Setup {
         turn: TurnSink,
         revoke: RevokeSink,
     ) -> Result<http::Services, StartError> {
-        let tls = match &self.config.tls {
-            Some(files) => net::tls::from_files(&files.certificate, &files.key)?,
-            None => net::tls::self_signed(self.names())?,
-        };
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)?;
         Ok(http::Services {
             auth: self.auth.clone(),
             ice: self.config.ice(),
             rooms: self.config.rooms.clone(),
-            tls,
+            tls: self.tls.clone(),
+            proxies: self.proxies(),
             clock,
             seed,
             turn,
-            tokens: Arc::new(self.tokens()?),
+            tokens: self.tokens.clone(),
             revoke,
         })
     }
 
-    /// The keys that the rooms take tokens of.
-    fn tokens(&self) -> Result<http::Tokens, StartError> {
-        let jwt = &self.config.jwt;
-        let mut tokens = http::Tokens::new(jwt.audience.clone(), jwt.issuer.clone());
-        for key in &jwt.keys {
-            let kind = match key.kind {
-                JwtKind::Hs256 => TokenKind::Hs256,
-                JwtKind::Rs256 => TokenKind::Rs256,
-                JwtKind::Es256 => TokenKind::Es256,
-                JwtKind::EdDsa => TokenKind::EdDsa,
-            };
-            let added = tokens.add(key.id.clone(), kind, &key.bytes);
-            added.map_err(|error| StartError::Token { key: "rooms.jwt.keys", error })?;
+    /// What the relay can take over while it runs.
+    pub(super) fn changes(&self) -> net::Changes {
+        net::Changes {
+            turn: Arc::new(self.turn()),
+            auth: self.auth.clone(),
+            streams: self.streams(),
+            proxies: self.config.listen.proxy_protocol.clone(),
+            first_message_timeout: self.config.connections.handshake_timeout,
         }
-        if let Some(jwks) = &jwt.jwks {
-            let error = |error| StartError::Token { key: "rooms.jwt.jwks-file", error };
-            tokens.add_jwks(jwks).map_err(error)?;
+    }
+
+    /// What the HTTP side can take over while it runs.
+    pub(super) fn live(&self) -> http::Live {
+        http::Live {
+            auth: self.auth.clone(),
+            ice: self.config.ice(),
+            rooms: self.config.rooms.clone(),
+            tls: self.tls.clone(),
+            handshake_timeout: self.config.connections.handshake_timeout,
+            proxies: self.proxies(),
+            tokens: self.tokens.clone(),
         }
-        Ok(tokens)
+    }
+
+    fn proxies(&self) -> http::Proxies {
+        http::Proxies {
+            headers: self.config.listen.proxy_protocol.clone(),
+            forwarded_for: self.config.listen.forwarded_for.clone(),
+        }
+    }
+
+    pub(super) fn streams(&self) -> net::StreamLimits {
+        let connections = self.config.connections;
+        net::StreamLimits { total: connections.total, per_address: connections.per_address }
     }
 
     /// The name to open the page with.
@@ -167,17 +231,52 @@ impl Setup {
             (None, None) => "localhost".into(),
         }
     }
+}
 
-    /// What a self-signed certificate is made for.
-    fn names(&self) -> Vec<String> {
-        let announced = self.relay_addresses.iter().map(|r| r.announced.to_string());
-        let interfaces = self.interfaces.iter().map(IpAddr::to_string);
-        let mut names: Vec<_> = ["localhost".into()].into_iter().chain(announced).chain(interfaces).collect();
-        names.extend(self.config.host.clone());
-        names.sort();
-        names.dedup();
-        names
+/// The keys that the rooms take tokens of.
+fn tokens(config: &Config) -> Result<http::Tokens, StartError> {
+    let jwt = &config.jwt;
+    let mut tokens = http::Tokens::new(jwt.audience.clone(), jwt.issuer.clone());
+    for key in &jwt.keys {
+        let kind = match key.kind {
+            JwtKind::Hs256 => TokenKind::Hs256,
+            JwtKind::Rs256 => TokenKind::Rs256,
+            JwtKind::Es256 => TokenKind::Es256,
+            JwtKind::EdDsa => TokenKind::EdDsa,
+        };
+        let added = tokens.add(key.id.clone(), kind, &key.bytes);
+        added.map_err(|error| StartError::Token { key: "rooms.jwt.keys", error })?;
     }
+    if let Some(jwks) = &jwt.jwks {
+        let error = |error| StartError::Token { key: "rooms.jwt.jwks-file", error };
+        tokens.add_jwks(jwks).map_err(error)?;
+    }
+    Ok(tokens)
+}
+
+/// What sockets are bound to.
+fn addresses(listen: &Listen) -> [&Vec<SocketAddr>; 4] {
+    [&listen.udp, &listen.tcp, &listen.tls, &listen.http]
+}
+
+fn relay_addresses(config: &Config, interfaces: &[IpAddr]) -> Vec<RelayAddress> {
+    let locals = match config.relay.addresses.as_slice() {
+        [] => detect::relay_addresses(interfaces),
+        named => named.to_vec(),
+    };
+    let announced = |local| RelayAddress { local, announced: config.relay.announced(local) };
+    locals.into_iter().map(announced).collect()
+}
+
+/// What a self-signed certificate is made for.
+fn names(config: &Config, relays: &[RelayAddress], interfaces: &[IpAddr]) -> Vec<String> {
+    let announced = relays.iter().map(|r| r.announced.to_string());
+    let interfaces = interfaces.iter().map(IpAddr::to_string);
+    let mut names: Vec<_> = ["localhost".into()].into_iter().chain(announced).chain(interfaces).collect();
+    names.extend(config.host.clone());
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Does a listener get what is sent to this address?

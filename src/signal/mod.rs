@@ -56,7 +56,7 @@ pub use event::{
 };
 pub use listing::{MemberListing, RoomListing};
 pub(crate) use rate::{Rate, block_of};
-pub use reports::{CONNECT_MS, Histogram, RTT_MS, Reports};
+pub use reports::{Histogram, Reports};
 pub use settings::Settings;
 
 use bucket::{Bucket, Verdict};

@@ -1,74 +1,172 @@
-//! What the clients' reports add up to: "did my users connect?"
+//! What clients report of their connections, counted: "did my users connect?"
+//!
+//! Nothing of it is proven, and each label has a fixed set of values, so a client can spoil figures and not memory.
 
-use super::event::{Report, ReportedState};
+use super::event::{Report, ReportedCandidate, ReportedFamily, ReportedState, ReportedTransport};
 
-/// Upper bounds of the buckets of [`Reports::connect_ms`], in milliseconds; one more bucket has no bound.
-pub const CONNECT_MS: [u64; 9] = [100, 250, 500, 1000, 2000, 4000, 8000, 15_000, 30_000];
-/// Upper bounds of the buckets of [`Reports::rtt_ms`], in milliseconds; one more bucket has no bound.
-pub const RTT_MS: [u64; 9] = [5, 10, 25, 50, 100, 200, 400, 800, 1600];
+/// Counts of reports since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reports {
+    /// Reports by state, in the order of [`STATES`].
+    states: [u64; STATES.len()],
+    /// Connected pairs: local kind, remote kind, how the relay is reached.
+    pairs: [[[u64; 4]; 5]; 5],
+    /// Milliseconds until connected.
+    pub time_to_connected: Histogram,
+    /// Milliseconds of a round trip.
+    pub round_trip: Histogram,
+    /// Connected with a local candidate of IPv4, and of IPv6.
+    families: [u64; 2],
+    /// ICE candidate errors, in reports of whatever state.
+    pub candidate_errors: u64,
+}
 
-/// How many values lie in each bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+const STATES: [(ReportedState, &str); 8] = [
+    (ReportedState::New, "new"),
+    (ReportedState::Checking, "checking"),
+    (ReportedState::Connecting, "connecting"),
+    (ReportedState::Connected, "connected"),
+    (ReportedState::Completed, "completed"),
+    (ReportedState::Disconnected, "disconnected"),
+    (ReportedState::Failed, "failed"),
+    (ReportedState::Closed, "closed"),
+];
+const KINDS: [(Option<ReportedCandidate>, &str); 5] = [
+    (None, "unknown"),
+    (Some(ReportedCandidate::Host), "host"),
+    (Some(ReportedCandidate::Srflx), "srflx"),
+    (Some(ReportedCandidate::Prflx), "prflx"),
+    (Some(ReportedCandidate::Relay), "relay"),
+];
+const TRANSPORTS: [(Option<ReportedTransport>, &str); 4] = [
+    (None, "none"),
+    (Some(ReportedTransport::Udp), "udp"),
+    (Some(ReportedTransport::Tcp), "tcp"),
+    (Some(ReportedTransport::Tls), "tls"),
+];
+const BUCKETS: usize = 9;
+/// Upper ends of the buckets, in milliseconds.
+const CONNECT_MS: [u64; BUCKETS] = [100, 250, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 30_000];
+const RTT_MS: [u64; BUCKETS] = [10, 25, 50, 100, 150, 250, 400, 1_000, 3_000];
+/// What is above tells of a clock that jumped, not of a connection.
+const LONGEST_MS: u64 = 600_000;
+
+/// Values in buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Histogram {
-    /// Not cumulative; the last one is what lies beyond all bounds.
-    pub buckets: [u64; 10],
-    /// Of all values.
+    /// The upper ends of the buckets, in milliseconds.
+    pub bounds: [u64; BUCKETS],
+    /// How many fell into each.
+    pub counts: [u64; BUCKETS],
+    /// How many fell above the last.
+    pub above: u64,
+    /// The sum of all values, in milliseconds.
     pub sum: u64,
 }
 
 impl Histogram {
-    fn add(&mut self, bounds: &[u64; 9], value: u64) {
-        let bucket = bounds.iter().position(|bound| value <= *bound).unwrap_or(bounds.len());
-        self.buckets[bucket] += 1;
+    const fn new(bounds: [u64; BUCKETS]) -> Self {
+        Self { bounds, counts: [0; BUCKETS], above: 0, sum: 0 }
+    }
+
+    fn observe(&mut self, value: u64) {
+        let value = value.min(LONGEST_MS);
+        match self.bounds.iter().position(|bound| value <= *bound) {
+            Some(at) => self.counts[at] += 1,
+            None => self.above += 1,
+        }
         self.sum = self.sum.saturating_add(value);
     }
 }
 
-/// Counts since the start. What clients say is not proven, and a client may say it more than once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reports {
-    /// Reports of `connected` or `completed`.
-    pub connected: u64,
-    /// Reports of `failed`.
-    pub failed: u64,
-    /// Connected, by the kinds of the local and the remote candidate, each in the order host, srflx, prflx, relay.
-    pub pairs: [[u64; 4]; 4],
-    /// Connected through a relay, by how it is reached: UDP, TCP, TLS.
-    pub relays: [u64; 3],
-    /// Connected, by the family of the local candidate: IPv4, IPv6.
-    pub families: [u64; 2],
-    /// Time to connect, in milliseconds, by [`CONNECT_MS`].
-    pub connect_ms: Histogram,
-    /// Round-trip times, in milliseconds, by [`RTT_MS`].
-    pub rtt_ms: Histogram,
-    /// Candidate errors of all reports.
-    pub candidate_errors: u64,
+impl Default for Reports {
+    fn default() -> Self {
+        Self {
+            states: [0; STATES.len()],
+            pairs: [[[0; 4]; 5]; 5],
+            time_to_connected: Histogram::new(CONNECT_MS),
+            round_trip: Histogram::new(RTT_MS),
+            families: [0; 2],
+            candidate_errors: 0,
+        }
+    }
 }
 
 impl Reports {
-    pub(super) fn add(&mut self, report: &Report) {
+    pub(super) fn count(&mut self, report: &Report) {
         self.candidate_errors += report.errors.len() as u64;
-        match report.state {
-            ReportedState::Failed => self.failed += 1,
-            ReportedState::Connected | ReportedState::Completed => {
-                self.connected += 1;
-                if let (Some(local), Some(remote)) = (report.local, report.remote) {
-                    self.pairs[local as usize][remote as usize] += 1;
-                }
-                if let Some(relay) = report.relay {
-                    self.relays[relay as usize] += 1;
-                }
-                if let Some(family) = report.family {
-                    self.families[family as usize] += 1;
-                }
-                if let Some(ms) = report.ms {
-                    self.connect_ms.add(&CONNECT_MS, ms);
-                }
-                if let Some(ms) = report.rtt_ms {
-                    self.rtt_ms.add(&RTT_MS, ms);
-                }
-            }
-            _ => {}
+        if let Some(at) = STATES.iter().position(|(state, _)| *state == report.state) {
+            self.states[at] += 1;
         }
+        if !matches!(report.state, ReportedState::Connected | ReportedState::Completed) {
+            return;
+        }
+        let kind = |kind| KINDS.iter().position(|(k, _)| *k == kind).unwrap_or(0);
+        let transport = TRANSPORTS.iter().position(|(t, _)| *t == report.relay).unwrap_or(0);
+        self.pairs[kind(report.local)][kind(report.remote)][transport] += 1;
+        if let Some(family) = report.family {
+            self.families[usize::from(family == ReportedFamily::Ipv6)] += 1;
+        }
+        if let Some(ms) = report.ms {
+            self.time_to_connected.observe(ms);
+        }
+        if let Some(ms) = report.rtt_ms {
+            self.round_trip.observe(ms);
+        }
+    }
+
+    /// Reports by the state they name.
+    pub fn states(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        STATES.iter().map(|(_, name)| *name).zip(self.states)
+    }
+
+    /// Connected pairs that were reported at least once: local kind, remote kind, how the relay is reached.
+    pub fn pairs(&self) -> impl Iterator<Item = ([&'static str; 3], u64)> {
+        let pairs = KINDS.iter().zip(&self.pairs).flat_map(|((_, local), of_local)| {
+            KINDS.iter().zip(of_local).flat_map(|((_, remote), of_pair)| {
+                TRANSPORTS.iter().zip(of_pair).map(|((_, relay), count)| ([*local, *remote, *relay], *count))
+            })
+        });
+        pairs.filter(|(_, count)| *count > 0)
+    }
+
+    /// Connected pairs whose local candidate was named, by its family.
+    pub fn families(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ["ipv4", "ipv6"].into_iter().zip(self.families)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(state: ReportedState, ms: Option<u64>) -> Report {
+        Report {
+            pc: "main".into(),
+            peer: None,
+            state,
+            ms,
+            local: Some(ReportedCandidate::Relay),
+            remote: Some(ReportedCandidate::Srflx),
+            relay: Some(ReportedTransport::Tls),
+            family: Some(ReportedFamily::Ipv6),
+            rtt_ms: Some(48),
+            errors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn pairs_and_times_are_those_of_what_connected() {
+        let mut reports = Reports::default();
+        reports.count(&report(ReportedState::Failed, Some(15_000)));
+        reports.count(&report(ReportedState::Connected, Some(250)));
+        reports.count(&report(ReportedState::Connected, Some(u64::MAX)));
+        let of = |name| reports.states().find(|(state, _)| *state == name).unwrap().1;
+        assert_eq!((of("failed"), of("connected"), of("closed")), (1, 2, 0));
+        assert_eq!(reports.pairs().collect::<Vec<_>>(), [(["relay", "srflx", "tls"], 2)]);
+        assert_eq!(reports.time_to_connected.counts, [0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!((reports.time_to_connected.above, reports.time_to_connected.sum), (1, 600_250));
+        assert_eq!(reports.families().collect::<Vec<_>>(), [("ipv4", 0), ("ipv6", 2)]);
+        assert_eq!((reports.round_trip.counts[2], reports.round_trip.sum), (2, 96));
     }
 }

@@ -188,7 +188,7 @@ impl Rooms {
     fn report(&mut self, from: ConnectionId, report: Report) -> Result<(), Refusal> {
         let (_, place) = self.member(from)?;
         let (room, peer) = (place.room.clone(), place.peer.clone());
-        self.reports.add(&report);
+        self.reports.count(&report);
         self.outputs.push_back(Output::Event(Event::Report { room, from: peer, report }));
         Ok(())
     }

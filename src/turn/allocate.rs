@@ -68,6 +68,10 @@ impl Server {
                 _ => Err(Rejection::AllocationMismatch("this 5-tuple has an allocation already")),
             };
         }
+        if self.draining {
+            let elsewhere = self.try_alternate(request, "this server is about to stop");
+            return Err(elsewhere.unwrap_or(Rejection::Draining));
+        }
         let wish = self.read(now, request)?;
         //= 8656-21.4-1 8656-21.4-2
         if let Some(range) = tunnel(request.flow.client.0.ip()) {
@@ -312,6 +316,7 @@ impl Server {
             lifetime: pending.lifetime,
         };
         self.counters.allocations += 1;
+        self.counters.tallies.success(request.message.method());
         self.outputs.push_back(Output::Event(event));
         self.schedule(slot);
         let answer = self.allocated(now, &request, slot);

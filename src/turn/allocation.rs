@@ -249,6 +249,21 @@ impl Peers {
         self.numbers.retain(|peer, number| channels.get(number).is_some_and(|c| c.peer == *peer));
     }
 
+    /// Asks the policy once more about all that is open. What it closes ends now.
+    pub(super) fn recheck(&mut self, now: Instant, policy: impl Fn(IpAddr) -> Option<Access>) {
+        for (ip, permission) in self.permissions.iter_mut() {
+            match policy(*ip) {
+                Some(access) => permission.access = access,
+                None => permission.expires = now,
+            }
+        }
+        for (_, channel) in self.channels.iter_mut() {
+            if policy(channel.peer.0.ip()).is_none() {
+                channel.expires = now;
+            }
+        }
+    }
+
     /// All that may pass, and until when.
     pub(super) fn grants(&self) -> impl Iterator<Item = (Grant, Instant)> {
         let permissions = self.permissions.iter().map(|(ip, p)| (Grant::Permission(*ip), p.expires));

@@ -20,10 +20,12 @@ impl Server {
         let (flow, bytes) = match answer {
             Ok(answer) => {
                 self.counters.bindings += 1;
+                self.counters.tallies.success(request.message.method());
                 answer
             }
             Err(rejection) => {
                 self.counters.rejected += 1;
+                self.counters.tallies.refused(request.message.method(), &rejection);
                 (request.flow, request.seal(request.error(&rejection, None)))
             }
         };

@@ -1,5 +1,6 @@
 //! What a shard has done since its start.
 
+use super::Tallies;
 use super::allocation::Traffic;
 
 macro_rules! counters {
@@ -10,6 +11,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Relayed data.
             pub traffic: Traffic,
+            /// By method, cause and bound.
+            pub tallies: Tallies,
         }
 
         impl Counters {
@@ -17,6 +20,7 @@ macro_rules! counters {
             pub fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)*
                 self.traffic.add(&other.traffic);
+                self.tallies.add(&other.tallies);
             }
 
             /// Every count with its name, for metrics and logs.

@@ -22,6 +22,7 @@ mod alternate;
 mod binding;
 mod channel_bind;
 mod classic;
+mod control;
 mod counters;
 mod create_permission;
 mod data;
@@ -42,10 +43,12 @@ mod server;
 mod settings;
 mod shared;
 mod sorted_map;
+mod tallies;
 mod tcp;
 mod types;
 
 pub use allocation::Traffic;
+pub use control::{Census, Listed};
 pub use counters::Counters;
 pub use framing::Framing;
 pub use meter::Rates;
@@ -55,6 +58,7 @@ pub use rejection::Rejection;
 pub use server::Server;
 pub use settings::{Limits, NatDiscovery, RelayAddress, Settings};
 pub use shared::{Limit, Shared, network_of};
+pub use tallies::Tallies;
 pub use types::{
     ClientAddr, ConnectionId, FiveTuple, PeerAddr, RelayAddr, RelayId, RelayTransport, ServerAddr, Transport,
 };

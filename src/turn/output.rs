@@ -271,6 +271,8 @@ pub enum EndReason {
     ClientGone,
     /// Its credentials were taken back.
     Revoked,
+    /// The operator ended it.
+    Operator,
 }
 
 impl EndReason {
@@ -281,6 +283,7 @@ impl EndReason {
             Self::Expired => "expired",
             Self::ClientGone => "client connection closed",
             Self::Revoked => "credentials revoked",
+            Self::Operator => "ended by the operator",
         }
     }
 }

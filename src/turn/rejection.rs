@@ -71,6 +71,9 @@ pub enum Rejection {
     /// 508: this server is full.
     #[error("{} is reached", .0.key())]
     LimitReached(Limit),
+    /// 508: this server is about to stop, and there is none to send the client to.
+    #[error("this server is about to stop")]
+    Draining,
     /// 508: no relay socket could be bound.
     #[error("{0}; relay.ports could be wider")]
     NoRelay(BindError),
@@ -98,7 +101,7 @@ impl Rejection {
             Self::ConnectionAlreadyExists => 446,
             Self::ConnectionTimeoutOrFailure => 447,
             Self::AllocationQuotaReached(_) => 486,
-            Self::LimitReached(_) | Self::NoRelay(_) | Self::NoReservation => 508,
+            Self::LimitReached(_) | Self::Draining | Self::NoRelay(_) | Self::NoReservation => 508,
         }
     }
 

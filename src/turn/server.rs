@@ -43,8 +43,10 @@ pub struct Server {
     pub(super) policy: PeerPolicy,
     pub(super) addresses: AddressMap,
     pub(super) random: Random,
-    limiter: Limiter,
+    pub(super) limiter: Limiter,
     pub(super) revoked: Revoked,
+    /// No new allocations: the server is about to stop.
+    pub(super) draining: bool,
     reports: Reports,
     pub(super) shard: u8,
 
@@ -80,6 +82,7 @@ impl Server {
             pending: HashMap::with_hasher(random.hasher()),
             by_connection: HashMap::with_hasher(random.hasher()),
             by_ticket: HashMap::with_hasher(random.hasher()),
+            draining: false,
             shard,
             settings,
             auth,
@@ -169,7 +172,10 @@ impl Server {
         };
         let request = Request { identity: Some(&identity), ..*request };
         match self.carry_out(now, &request, &identity) {
-            Ok(Some(answer)) => self.send(request.flow, answer),
+            Ok(Some(answer)) => {
+                self.counters.tallies.success(request.message.method());
+                self.send(request.flow, answer);
+            }
             Ok(None) => {}
             Err(rejection) => self.reject(now, &request, rejection),
         }
@@ -220,6 +226,7 @@ impl Server {
         let answer = self.error(now, request, &rejection);
         self.send(request.flow, answer);
 
+        self.counters.tallies.refused(request.message.method(), &rejection);
         match &rejection {
             r if r.is_routine() => self.counters.challenges += 1,
             Rejection::Denied(Denied::Unauthorized { .. }) => self.counters.authentication_failures += 1,
@@ -494,7 +501,7 @@ impl Random {
     }
 
     /// A hasher whose results nobody can foresee.
-    fn hasher(&mut self) -> RandomState {
+    pub(super) fn hasher(&mut self) -> RandomState {
         let mut word = || u64::from_ne_bytes(self.next());
         RandomState::with_seeds(word(), word(), word(), word())
     }

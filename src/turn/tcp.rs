@@ -75,6 +75,7 @@ impl Server {
         if connected {
             //= 6062-5.2-7
             let answer = request.seal(request.success().u32(AttributeType::CONNECTION_ID, connection.0));
+            self.counters.tallies.success(request.message.method());
             self.send(flow, answer);
         } else {
             self.forget_connection(slot, connection);

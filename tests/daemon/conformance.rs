@@ -5,7 +5,7 @@
 //! connect ─► 401 ─► (Allocate) ─► the request of the row, signed ─► its answer, or that of the Binding behind it
 //! ```
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -464,6 +464,22 @@ fn names_and_first_bytes_of_turn_over_tls() {
         stream.read_exact(&mut answer).unwrap();
         assert_eq!((&answer[..2], &answer[8..]), (&[1, 1][..], &[7; 12][..]), "{alpn:?}");
     }
+}
+
+/// A client that says goodbye and waits for the server's, without closing its socket (RFC 8446 section 6.1).
+#[test]
+fn goodbye_over_tls_is_answered() {
+    let daemon = Daemon::start();
+    let mut stream = https::connect(daemon.https(), &[]);
+    stream.write_all(&[&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat()).unwrap();
+    let mut answer = [0; 32];
+    stream.read_exact(&mut answer).unwrap();
+    stream.conn.send_close_notify();
+    stream.flush().unwrap();
+    let end = stream.read(&mut answer);
+    assert!(!matches!(&end, Ok(1..)), "{end:?}");
+    let waited = |kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    assert!(!end.is_err_and(|error| waited(error.kind())), "the server says nothing");
 }
 
 /// A shell's limit of open files is no bound on allocations.

@@ -20,16 +20,23 @@ pub const API_KEY: &str = "an-api-key-of-these-tests";
 /// Long enough for a busy machine: nothing waits this long when all is well.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The same for a program: coturn's tools take their time, some 15 s where messages get lost.
+const PROGRAM_PATIENCE: Duration = Duration::from_secs(90);
+
 /// Seconds since the Unix epoch.
 pub fn unix_now() -> u64 {
     Clock::start().now().unix
 }
 
 /// Asks again and again until there is an answer; `None` after [`PATIENCE`].
-pub fn poll<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn poll<T>(ask: impl FnMut() -> Option<T>) -> Option<T> {
+    poll_for(PATIENCE, ask)
+}
+
+fn poll_for<T>(time: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     const PAUSE: Duration = Duration::from_millis(10);
     let clock = Clock::start();
-    let end = clock.now().instant + PATIENCE;
+    let end = clock.now().instant + time;
     loop {
         match ask() {
             Some(answer) => return Some(answer),
@@ -62,8 +69,8 @@ pub fn ipv6() -> bool {
     UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
-/// Two ports that are free for UDP and TCP, below those the system gives to outgoing sockets.
-fn ports() -> [u16; 2] {
+/// A port that is free for UDP and TCP, below those the system gives to outgoing sockets.
+pub fn free_port() -> u16 {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     const FIRST: usize = 20_000;
     const COUNT: usize = 12_000;
@@ -74,8 +81,7 @@ fn ports() -> [u16; 2] {
         UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok()
     };
     let candidate = |_| u16::try_from(FIRST + (base + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT).unwrap();
-    let next = || (0..COUNT).map(candidate).find(|&port| free(port)).expect("a free port");
-    [next(), next()]
+    (0..COUNT).map(candidate).find(|&port| free(port)).expect("a free port")
 }
 
 /// A folder of one test, removed at its end.
@@ -134,13 +140,16 @@ pub struct Setup {
 impl Setup {
     pub fn new() -> Self {
         let folder = Folder::new();
-        let [turn, https] = ports().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let [turn, https] =
+            [free_port(), free_port()].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let (certificate, key) = certificate();
         folder.write("cert.pem", certificate);
         folder.write("key.pem", key);
         let also6 = if ipv6() { format!(", \"[::1]:{}\"", turn.port()) } else { String::new() };
         let toml = format!(
-            r#"[listen]
+            r#"drain-timeout = "1s"
+
+[listen]
 udp = ["{turn}"{also6}]
 tcp = ["{turn}"{also6}]
 tls = ["{https}"]
@@ -160,6 +169,9 @@ allow = ["127.0.0.0/8", "::1"]
 
 [ice]
 api-keys = ["{API_KEY}"]
+
+[metrics]
+listen = []
 
 [log]
 format = "text"
@@ -255,13 +267,25 @@ pub fn ternd() -> Command {
     command
 }
 
-/// Runs a program to its end, which must come within [`PATIENCE`].
+/// Runs a program to its end, which must come within [`PROGRAM_PATIENCE`].
 pub fn run(command: &mut Command) -> Output {
     run_with(&[], command)
 }
 
 /// The same with something to read on stdin, which stays open behind it.
 pub fn run_with(input: &[u8], command: &mut Command) -> Output {
+    run_until(PROGRAM_PATIENCE, input, command).unwrap_or_else(|text| {
+        panic!("{command:?} still runs after {PROGRAM_PATIENCE:?}; it said:\n{text}");
+    })
+}
+
+/// Runs a program that need not come to an end.
+pub fn run_at_most(time: Duration, command: &mut Command) {
+    let _ = run_until(time, &[], command);
+}
+
+/// What it said, if it had to be ended.
+fn run_until(time: Duration, input: &[u8], command: &mut Command) -> Result<Output, String> {
     let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
     let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let stdin = child.stdin.take();
@@ -270,17 +294,16 @@ pub fn run_with(input: &[u8], command: &mut Command) -> Output {
     if let Some(mut stdin) = stdin.as_ref() {
         stdin.write_all(input).unwrap();
     }
-    let status = poll(|| child.try_wait().unwrap());
+    let status = poll_for(time, || child.try_wait().unwrap());
     if status.is_none() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
     let (stdout, stderr) = (out.join().unwrap(), err.join().unwrap());
-    let Some(status) = status else {
-        let text = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
-        panic!("{command:?} still runs after {PATIENCE:?}; it said:\n{text}");
-    };
-    Output { status, stdout, stderr }
+    match status {
+        Some(status) => Ok(Output { status, stdout, stderr }),
+        None => Err(String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned()),
+    }
 }
 
 fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
@@ -368,7 +391,17 @@ impl Daemon {
     pub fn terminate(&mut self) -> ExitStatus {
         let killed = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
         assert!(killed.success());
-        poll(|| self.child.try_wait().unwrap()).expect("SIGTERM ends the daemon")
+        self.ended()
+    }
+
+    /// Waits for its end, and tells how it was.
+    pub fn ended(&mut self) -> ExitStatus {
+        poll(|| self.child.try_wait().unwrap()).expect("the daemon ends")
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 }
 

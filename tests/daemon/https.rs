@@ -16,6 +16,11 @@ pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// A TLS connection that trusts the test daemons' certificate and no other.
 pub fn connect(server: SocketAddr, alpn: &[&str]) -> TlsStream {
+    wrap(TcpStream::connect(server).unwrap(), server, alpn)
+}
+
+/// The same over a connection that is there.
+pub fn wrap(tcp: TcpStream, server: SocketAddr, alpn: &[&str]) -> TlsStream {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(certificate().0.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -25,7 +30,6 @@ pub fn connect(server: SocketAddr, alpn: &[&str]) -> TlsStream {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let tcp = TcpStream::connect(server).unwrap();
     tcp.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let name = ServerName::from(server.ip());
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), tcp)

@@ -1,10 +1,8 @@
-//! Other people's clients: coturn's tools, netcat, and the `turn` crate.
+//! Our own client, netcat, and the `turn` crate of webrtc-rs.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use turn::client::{Client as TurnClient, ClientConfig};
@@ -12,7 +10,7 @@ use turn::proto::reqfamily::REQUESTED_FAMILY_IPV6;
 use webrtc_util::Conn;
 
 use crate::client::{Client, Login, call};
-use crate::harness::{Daemon, SECRET, Setup, have, ipv6, poll, run, run_with, said, skip, unix_now};
+use crate::harness::{Daemon, SECRET, have, ipv6, poll, run_with, skip, unix_now};
 
 fn alice() -> Login {
     Login::new(SECRET, format!("{}:alice", unix_now() + 600))
@@ -39,103 +37,6 @@ fn our_client_relays_over_ipv6() {
         client.relay_both_ways(relayed);
         client.release();
     }
-}
-
-/// A peer that sends everything back.
-struct Echo {
-    at: SocketAddr,
-    end: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Echo {
-    fn start() -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        let (at, end) = (socket.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
-        let ended = end.clone();
-        let thread = thread::spawn(move || {
-            let mut buffer = [0; 2048];
-            while !ended.load(Ordering::Relaxed) {
-                if let Ok((n, from)) = socket.recv_from(&mut buffer) {
-                    let _ = socket.send_to(&buffer[..n], from);
-                }
-            }
-        });
-        Self { at, end, thread: Some(thread) }
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().map(thread::JoinHandle::join);
-    }
-}
-
-/// Ten clients of coturn's own load tool, 20 messages each: all come back. `options` may name the echo's port.
-fn uclient(setup: Setup, at: fn(&Daemon) -> SocketAddr, options: &str) {
-    const CLIENTS: usize = 10;
-    const MESSAGES: usize = 20;
-    if !have("turnutils_uclient") {
-        return;
-    }
-    let (daemon, echo) = (setup.start(), Echo::start());
-    let mut command = Command::new("turnutils_uclient");
-    command
-        .args(["-c", "-X", "-W", SECRET, "-u", "alice", "-p", &at(&daemon).port().to_string()])
-        .args(["-m", &CLIENTS.to_string(), "-n", &MESSAGES.to_string()])
-        .args(options.replace("ECHO", &echo.at.port().to_string()).split_whitespace())
-        .arg("127.0.0.1");
-    let output = run(&mut command);
-    let report = said(&output);
-    assert!(output.status.success(), "{report}");
-    let all = CLIENTS * MESSAGES;
-    for line in [format!("tot_send_msgs={all}, tot_recv_msgs={all}"), "Total lost packets 0 (".into()] {
-        assert!(report.contains(&line), "no {line:?} in:\n{report}");
-    }
-}
-
-/// It binds any of the channels that RFC 5766 had.
-fn old_channels() -> Setup {
-    Setup::new().replace("[relay]", "[relay]\nrfc5766-channels = true")
-}
-
-#[test]
-fn uclient_loses_nothing_to_a_peer_over_udp() {
-    uclient(old_channels(), Daemon::turn, "-e 127.0.0.1 -r ECHO");
-}
-
-#[test]
-fn uclient_loses_nothing_from_client_to_client_over_udp() {
-    uclient(old_channels(), Daemon::turn, "-y");
-}
-
-#[test]
-fn uclient_loses_nothing_with_send_indications() {
-    uclient(Setup::new(), Daemon::turn, "-s -e 127.0.0.1 -r ECHO");
-}
-
-#[test]
-fn uclient_loses_nothing_over_tcp() {
-    uclient(old_channels(), Daemon::turn, "-t -e 127.0.0.1 -r ECHO");
-}
-
-#[test]
-fn uclient_loses_nothing_over_tls() {
-    uclient(old_channels(), Daemon::https, "-t -S -e 127.0.0.1 -r ECHO");
-}
-
-#[test]
-fn stunclient_learns_its_address() {
-    if !have("turnutils_stunclient") {
-        return;
-    }
-    let daemon = Daemon::start();
-    let mut command = Command::new("turnutils_stunclient");
-    let output = run(command.args(["-p", &daemon.turn().port().to_string(), "127.0.0.1"]));
-    let report = said(&output);
-    assert!(report.contains("UDP reflexive addr: 127.0.0.1:"), "{report}");
 }
 
 /// A bare Binding request of 20 bytes, answered with an XOR-MAPPED-ADDRESS.
@@ -218,7 +119,7 @@ async fn the_turn_crate_allocates_and_relays() {
 }
 
 /// Does the system say that nobody listens there?
-fn is_closed(at: SocketAddr) -> bool {
+pub fn is_closed(at: SocketAddr) -> bool {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect(at).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();

@@ -6,6 +6,7 @@ mod across;
 mod alternate;
 mod amplification;
 mod classic;
+mod control;
 #[path = "../support/counting.rs"]
 mod counting;
 mod data;

@@ -3,7 +3,7 @@
 const fs = require('fs');
 const { Daemon, OUTPUT } = require('./daemon');
 
-const FILES = ['./socketio'];
+const FILES = ['./unit', './socketio', './pages'];
 
 async function main(args) {
   const tests = Object.assign({}, ...FILES.map((file) => require(file).tests));
@@ -19,14 +19,15 @@ async function main(args) {
   for (const name of names) {
     const begin = Date.now();
     let trouble = null;
+    let note = '';
     try {
-      await tests[name](daemon);
+      note = await tests[name](daemon) ?? '';
     } catch (error) {
       failed++;
       trouble = error;
     }
     const seconds = ((Date.now() - begin) / 1000).toFixed(1).padStart(5);
-    console.log(`${trouble ? 'FAIL' : 'ok  '} ${seconds} s  ${name}${trouble ? `\n${trouble.stack}` : ''}`);
+    console.log(`${trouble ? 'FAIL' : 'ok  '} ${seconds} s  ${name}${note && `  (${note})`}${trouble ? `\n${trouble.stack}` : ''}`);
   }
   console.log(`${failed ? `${failed} of ${names.length} failed` : `all ${names.length} passed`}, in ${((Date.now() - started) / 1000).toFixed(0)} s`);
   await daemon.stop();

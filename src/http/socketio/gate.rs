@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::{Service as _, service_fn};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Method, Request, StatusCode, Version};
@@ -42,7 +42,8 @@ pub(in crate::http) async fn answer(
     let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let request = Request::from_parts(head, ());
-    let list = &peer.shared.services.ice.origins;
+    let live = peer.shared.live().clone();
+    let list = &live.ice.origins;
     let caller = Caller::of(&request, list);
     let mut reply =
         respond(peer, classic, &request, (upgrade, body), caller).await.unwrap_or_else(Reply::from);
@@ -70,7 +71,7 @@ async fn respond(
     if peer.shared.is_stopping() {
         return Err(Failure::unavailable("The server is about to stop"));
     }
-    let ticket = if has_session(request) { None } else { Some(ticket(peer, classic)?) };
+    let ticket = if has_session(request) { None } else { Some(ticket(peer, classic, request.headers())?) };
     if lists(request.headers(), header::UPGRADE, "websocket") {
         return websocket(peer, classic, request, upgrade, ticket);
     }
@@ -98,14 +99,15 @@ fn has_session(request: &Request<()>) -> bool {
     first.and_then(|part| part.split('=').nth(1)).is_some_and(|sid| sid.parse::<Sid>().is_ok())
 }
 
-fn ticket(peer: &Peer, classic: &Classic) -> Result<Ticket, Failure> {
-    let place = classic.places.take(peer.address.ip());
+fn ticket(peer: &Peer, classic: &Classic, headers: &HeaderMap) -> Result<Ticket, Failure> {
+    let place = classic.places.take(peer.client(headers));
     let place = place.ok_or_else(|| Failure::unavailable("Too many clients are connected"))?;
     Ok(Ticket { pace: Arc::new(pace(peer)), _place: Arc::new(place), _alive: peer._alive.clone() })
 }
 
 fn pace(peer: &Peer) -> Pace {
-    let limits = &peer.shared.services.rooms;
+    let live = peer.shared.live();
+    let limits = &live.rooms;
     Pace::new(peer.shared.services.clock, limits.messages_per_second, limits.burst)
 }
 
@@ -117,8 +119,8 @@ async fn poll(
     body: Incoming,
     ticket: Option<Ticket>,
 ) -> Result<Reply, Failure> {
-    let max_bytes = peer.shared.services.rooms.max_bytes;
-    let patience = peer.shared.settings.handshake_timeout;
+    let max_bytes = peer.shared.live().rooms.max_bytes;
+    let patience = peer.shared.live().handshake_timeout;
     let body = timeout(patience, collect(body, max_bytes)).await.map_err(|_| Failure::timeout())??;
     if body.split(|byte| *byte == SEPARATOR).any(is_binary) {
         return Err(Failure::bad_request("Binary messages are not relayed"));
@@ -228,7 +230,8 @@ async fn enter(
             }
         }
     };
-    let rest = timeout(peer.shared.settings.handshake_timeout, answer).await.ok()??;
+    let patience = peer.shared.live().handshake_timeout;
+    let rest = timeout(patience, answer).await.ok()??;
     Some(WebSocketStream::from_partially_read(near, rest, Role::Client, Some(buffers())).await)
 }
 
@@ -238,8 +241,8 @@ fn buffers() -> WebSocketConfig {
 
 /// Passes text both ways until one side ends. The client must keep to the bounds, and go on reading.
 async fn forward(peer: &Peer, upgraded: Upgraded, inner: WebSocketStream<DuplexStream>) {
-    let max_bytes = peer.shared.services.rooms.max_bytes;
-    let patience = peer.shared.settings.handshake_timeout;
+    let max_bytes = peer.shared.live().rooms.max_bytes;
+    let patience = peer.shared.live().handshake_timeout;
     let config = buffers()
         .max_message_size(Some(max_bytes))
         .max_frame_size(Some(max_bytes))

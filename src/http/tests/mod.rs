@@ -1,5 +1,7 @@
 //! A server on loopback, and clients that are not ours: hyper, tungstenite, rustls.
 
+#[cfg(feature = "socketio")]
+mod classic;
 mod endpoint;
 mod events;
 mod front;
@@ -29,7 +31,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::{Handle, Server, Services, Settings};
+use super::{Handle, Proxies, Server, Services, Settings};
 use crate::auth::{self, Authenticator, Secret};
 use crate::net::clock::Clock;
 use crate::{ice, signal};
@@ -128,9 +130,10 @@ impl World {
             ice,
             rooms,
             tls,
+            proxies: Proxies::default(),
             clock: Clock::start(),
             seed: [7; 32],
-            turn: Arc::new(move |socket, tls, early| sink.lock().unwrap().push((socket, tls, early))),
+            turn: Arc::new(move |socket, _, tls, early| sink.lock().unwrap().push((socket, tls, early))),
             tokens: Arc::new(tokens()),
             revoke: Arc::new(move |user, expires| {
                 told.lock().unwrap().push((user.to_owned(), expires));

@@ -11,6 +11,8 @@ async fn pages_have_their_types_and_the_strict_policy() {
         ("/r/caf%C3%A9?relay=1", "text/html; charset=utf-8", "<!doctype html>"),
         ("/app.js", "text/javascript; charset=utf-8", "/"),
         ("/ternd.js", "text/javascript; charset=utf-8", "/"),
+        ("/diagnostics", "text/html; charset=utf-8", "<!doctype html>"),
+        ("/words.js", "text/javascript; charset=utf-8", "/"),
         ("/style.css", "text/css; charset=utf-8", ""),
         ("/icon.svg", "image/svg+xml", "<svg"),
     ] {
@@ -38,20 +40,27 @@ async fn pages_have_their_types_and_the_strict_policy() {
     assert_eq!(refused.header("allow"), Some("GET, HEAD"));
 }
 
-/// What the page loads has to be there.
+/// What the pages load, and what that loads, has to be there.
 #[tokio::test]
-async fn every_file_that_the_page_names_is_served() {
+async fn every_file_that_the_pages_name_is_served() {
     let world = World::new().await;
-    let page = world.get("/", &[]).await;
-    let mut count = 0;
-    for attribute in ["src=\"/", "href=\"/"] {
-        for (at, _) in page.text().match_indices(attribute) {
-            let path = page.text()[at..].split('"').nth(1).unwrap();
-            assert_eq!(world.get(path, &[]).await.status, 200, "{path}");
-            count += 1;
+    let mut found = vec!["/".to_owned(), "/diagnostics".to_owned()];
+    let mut at = 0;
+    while at < found.len() {
+        let answer = world.get(&found[at], &[]).await;
+        assert_eq!(answer.status, 200, "{}", found[at]);
+        for begin in ["src=\"/", "href=\"/", " from \"./"] {
+            for (place, _) in answer.text().match_indices(begin) {
+                let name =
+                    answer.text()[place..].split('"').nth(1).unwrap().trim_start_matches('.').to_owned();
+                if !found.contains(&name) {
+                    found.push(name);
+                }
+            }
         }
+        at += 1;
     }
-    assert!(count >= 3, "{count}");
+    assert!(found.len() >= 10, "{found:?}");
 }
 
 #[tokio::test]

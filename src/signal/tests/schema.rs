@@ -99,6 +99,7 @@ fn what_is_wrong_is_found() {
             json!({"type": "signal", "to": "p_a", "candidates": []}),
         ),
         ("request", json!({"type": "message", "data": null}), json!({"type": "message"})),
+        ("request", json!({"type": "bye", "id": null}), json!({"type": "bye", "id": "1"})),
         (
             "request",
             json!({"type": "kick", "peer": "p"}),

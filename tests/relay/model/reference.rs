@@ -744,9 +744,10 @@ impl Reference {
         if ips.iter().any(|ip| !a.relays.contains_key(&Family::of(ip))) {
             return Err(443);
         }
-        // The port counts where it shows which of the relays is meant, and only for a new permission.
+        // A port counts where it shows which of the relays is meant, and only for a new permission.
         let held = |ip| a.permissions.get(&ip).is_some_and(|until| *until > self.now);
-        let refused = |p: &SocketAddr| self.closed(p.ip()) || !held(p.ip()) && !self.open(a.transport, *p);
+        let free = |p: &SocketAddr| p.port() == 0 || held(p.ip()) || self.open(a.transport, *p);
+        let refused = |p: &SocketAddr| self.closed(p.ip()) || !free(p);
         if peers.iter().flatten().any(refused) {
             return Err(403);
         }

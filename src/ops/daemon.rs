@@ -1,0 +1,352 @@
+//! The running daemon, as signals, systemd and `ternd ctl` see it: look, reload, drain, kick, issue.
+//!
+//! ```text
+//! SIGHUP, POST /v1/reload ─► load the file ─► all of it good? ─┬─► log, shards, HTTP: one after the other
+//! certificate files change ─► load them ──────────────────────┘  no: nothing changes, and everybody hears why
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use ::log::{error, info, warn};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::setup::Setup;
+use super::{log, systemd};
+use crate::auth::Credential;
+use crate::config::{self, Checked, Disk, Listen};
+use crate::net::clock::Clock;
+use crate::net::{self, Stuck};
+use crate::turn::Listed;
+use crate::{http, net::tls};
+
+/// How far the daemon's life has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Phase {
+    Running,
+    /// Running calls go on, new ones are refused.
+    Draining,
+    Stopping,
+}
+
+pub(super) struct Daemon {
+    /// The configuration file. `None`: it runs on its defaults.
+    path: Option<PathBuf>,
+    setup: Mutex<Setup>,
+    control: net::Control,
+    http: http::Handle,
+    clock: Clock,
+    phase: watch::Sender<Phase>,
+    /// One reload at a time; holds what the last one came to.
+    last_reload: Mutex<Option<Outcome>>,
+    /// The relay's traffic at the last status line, for figures per second.
+    before: Mutex<(u64, u64, u64)>,
+}
+
+/// What a reload came to.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Outcome {
+    pub ok: bool,
+    /// Unix time.
+    pub at: u64,
+    /// Why not; or what it takes a restart for.
+    pub notes: Vec<String>,
+}
+
+/// Figures of this moment.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    version: &'static str,
+    state: Phase,
+    config: Option<String>,
+    uptime_s: u64,
+    allocations: u64,
+    streams: u64,
+    packets_to_peers: u64,
+    packets_to_clients: u64,
+    bytes_to_peers: u64,
+    bytes_to_clients: u64,
+    http_connections: usize,
+    websockets: usize,
+    rooms: usize,
+    credentials_issued: u64,
+    authentication_failures: u64,
+    last_reload: Option<Outcome>,
+}
+
+impl Daemon {
+    pub(super) fn new(
+        path: Option<PathBuf>,
+        setup: Setup,
+        control: net::Control,
+        http: http::Handle,
+        clock: Clock,
+    ) -> Self {
+        let (phase, _) = watch::channel(Phase::Running);
+        let (last_reload, before) = (Mutex::new(None), Mutex::default());
+        Self { path, setup: Mutex::new(setup), control, http, clock, phase, last_reload, before }
+    }
+
+    pub(super) fn control(&self) -> &net::Control {
+        &self.control
+    }
+
+    pub(super) fn http(&self) -> &http::Handle {
+        &self.http
+    }
+
+    /// How far its life has got, and when that changes.
+    pub(super) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Goes on with what the configuration file says, or with what it had, all of it. Blocks until the shards have taken
+    /// it over.
+    pub(super) fn reload(&self) -> Outcome {
+        let mut last = lock(&self.last_reload);
+        systemd::reloading();
+        let result = self.try_reload();
+        let (ok, notes) = match result {
+            Ok(notes) => (true, notes),
+            Err(why) => (false, why),
+        };
+        for note in &notes {
+            if ok { warn!("reload: {note}") } else { error!("reload refused: {note}") }
+        }
+        if ok {
+            info!("reloaded the configuration");
+        } else {
+            error!("nothing has changed: the daemon goes on with the configuration it had");
+        }
+        let outcome = Outcome { ok, at: self.clock.now().unix, notes };
+        *last = Some(outcome.clone());
+        drop(last);
+        systemd::ready();
+        self.tell_status();
+        outcome
+    }
+
+    fn try_reload(&self) -> Result<Vec<String>, Vec<String>> {
+        let Some(path) = &self.path else {
+            return Err(vec!["it runs on its defaults, without a file: start it with --config FILE".into()]);
+        };
+        let Checked { config, warnings } = config::load(path, &Disk::beside(path))
+            .map_err(|invalid| invalid.to_string().lines().map(String::from).collect::<Vec<_>>())?;
+        let mut setup = lock(&self.setup);
+        let next = setup.again(config).map_err(|error| vec![error.to_string()])?;
+
+        let mut notes: Vec<_> = warnings.iter().map(|warning| format!("configuration: {warning}")).collect();
+        notes.extend(
+            next.needs_restart(&setup).iter().map(|key| format!("{key} changes with the next start")),
+        );
+        log::configure(&next.config.log);
+        log::show(next.interfaces.iter().copied().chain(next.relay_addresses.iter().map(|r| r.announced)));
+        self.http.reload(next.live(), next.config.connections.total, next.config.connections.per_address);
+        if let Err(stuck) = self.control.reconfigure(next.changes()) {
+            notes.push(stuck.to_string());
+        }
+        // What can't be taken over stays what it is, and is compared with again.
+        let kept = setup.config.clone();
+        *setup = next;
+        let config = &mut setup.config;
+        (config.shards, config.socket_buffer, config.pin_shards) =
+            (kept.shards, kept.socket_buffer, kept.pin_shards);
+        let (proxy_protocol, forwarded_for) =
+            (config.listen.proxy_protocol.clone(), config.listen.forwarded_for.clone());
+        config.listen = Listen { proxy_protocol, forwarded_for, ..kept.listen };
+        (config.relay, config.nat_discovery) = (kept.relay, kept.nat_discovery);
+        (config.metrics, config.admin_socket) = (kept.metrics, kept.admin_socket);
+        (config.socketio, config.pages) = (kept.socketio, kept.pages);
+        config.log.format = kept.log.format;
+        Ok(notes)
+    }
+
+    /// Looks at the files of the certificate from time to time, for ever: certbot and its like replace them. Until both
+    /// can be used, the old pair stays.
+    pub(super) async fn watch_certificate(&self) {
+        const INTERVAL: Duration = Duration::from_secs(3);
+        let mut taken = self.stamps();
+        let mut refused = None;
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let stamps = self.stamps();
+            if stamps == taken || stamps == refused {
+                continue;
+            }
+            match self.renew_certificate() {
+                Ok(()) => (taken, refused) = (stamps, None),
+                Err(why) => {
+                    warn!("the certificate's files have changed and can't be used, the old ones stay: {why}");
+                    refused = stamps;
+                }
+            }
+        }
+    }
+
+    /// What shows that the files have changed. `None`: there are none.
+    fn stamps(&self) -> Option<[Option<(SystemTime, u64)>; 2]> {
+        let setup = lock(&self.setup);
+        let stamp = |path: &Path| path.metadata().ok().and_then(|m| Some((m.modified().ok()?, m.len())));
+        setup.config.tls.as_ref().map(|files| [stamp(&files.certificate), stamp(&files.key)])
+    }
+
+    fn renew_certificate(&self) -> Result<(), String> {
+        let mut setup = lock(&self.setup);
+        if let Some(files) = &setup.config.tls {
+            setup.tls = tls::from_files(&files.certificate, &files.key).map_err(|error| error.to_string())?;
+            self.http.set_tls(setup.tls.clone());
+            info!("the certificate's files have changed: new connections get the new one");
+        }
+        Ok(())
+    }
+
+    /// Takes no new calls any more, and ends when there are none, or at the deadline. Told twice, it ends at once.
+    pub(super) fn drain(&self, why: &str) {
+        if *self.phase.borrow() != Phase::Running {
+            self.phase.send_replace(Phase::Stopping);
+            return info!("stopping at once: {why}");
+        }
+        self.http.drain(true);
+        let running = self.control.drain(true).and_then(|()| self.calls()).unwrap_or_else(|stuck| {
+            error!("{stuck}");
+            0
+        });
+        let deadline = lock(&self.setup).config.drain_timeout;
+        let at_once = running == 0 || deadline.is_zero();
+        // It may be over sooner; then the close tells them.
+        self.http.drain_rooms(if at_once { Duration::ZERO } else { deadline });
+        if at_once {
+            info!("stopping: {why}");
+            self.phase.send_replace(Phase::Stopping);
+        } else {
+            info!(
+                "draining: {why}; {running} allocations may go on for {} s, new ones are refused",
+                deadline.as_secs()
+            );
+            self.phase.send_replace(Phase::Draining);
+        }
+    }
+
+    /// Ends when it is time to stop.
+    pub(super) async fn drained(&self) {
+        const LOOK: Duration = Duration::from_millis(250);
+        let mut phase = self.phase();
+        // The sender is part of self.
+        let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
+        let end = self.clock.now().instant + lock(&self.setup).config.drain_timeout;
+        loop {
+            if *phase.borrow() == Phase::Stopping {
+                return;
+            }
+            let left = end.since(self.clock.now().instant);
+            let calls = tokio::task::block_in_place(|| self.calls()).unwrap_or(0);
+            if left.is_zero() || calls == 0 {
+                match calls {
+                    0 => info!("drained: the last allocation has ended"),
+                    calls => warn!("{calls} allocations are cut off: drain-timeout is over"),
+                }
+                self.phase.send_replace(Phase::Stopping);
+                return;
+            }
+            systemd::stopping(Duration::from_secs(20));
+            let _ = tokio::time::timeout(LOOK, phase.changed()).await;
+        }
+    }
+
+    fn calls(&self) -> Result<u64, Stuck> {
+        Ok(self.control.counters()?.allocations)
+    }
+
+    /// Tells systemd about itself for as long as all shards answer.
+    pub(super) fn beat(&self) {
+        match self.control.beat() {
+            Ok(()) => systemd::alive(),
+            Err(stuck) => error!("{stuck}: the watchdog is not fed"),
+        }
+    }
+
+    /// Tells systemd the figures of this moment.
+    pub(super) fn tell_status(&self) {
+        if let Ok(line) = self.status_line() {
+            systemd::status(&line);
+        }
+    }
+
+    fn status_line(&self) -> Result<String, Stuck> {
+        let counters = self.control.counters()?;
+        let traffic = counters.turn.traffic;
+        let now = (
+            self.clock.now().instant.as_millis(),
+            traffic.to_peers + traffic.to_client,
+            traffic.to_peers_bytes + traffic.to_client_bytes,
+        );
+        let before = std::mem::replace(&mut *lock(&self.before), now);
+        let per_second = |now: u64, old: u64, time: u64| (now - old) * 1000 / time.max(1);
+        let time = now.0 - before.0;
+        let figures = self.http.figures();
+        let mut line = format!(
+            "{} allocations, {} packets/s and {} kB/s relayed; {} rooms, {} WebSockets",
+            counters.allocations,
+            per_second(now.1, before.1, time),
+            per_second(now.2, before.2, time) / 1000,
+            figures.rooms,
+            figures.websockets,
+        );
+        if *self.phase.borrow() != Phase::Running {
+            line.insert_str(0, "draining: ");
+        }
+        // A reload that writes this line holds its own outcome.
+        let failed = lock(&self.last_reload).clone().filter(|outcome| !outcome.ok);
+        if let Some(why) = failed.and_then(|outcome| outcome.notes.into_iter().next()) {
+            line.push_str(&format!("; LAST RELOAD REFUSED: {why}"));
+        }
+        Ok(line)
+    }
+
+    pub(super) fn status(&self) -> Result<Status, Stuck> {
+        let counters = self.control.counters()?;
+        let (figures, http) = (self.http.figures(), self.http.counters());
+        let traffic = counters.turn.traffic;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION"),
+            state: *self.phase.borrow(),
+            config: self.path.as_ref().map(|path| path.display().to_string()),
+            uptime_s: self.clock.since_start().as_secs(),
+            allocations: counters.allocations,
+            streams: counters.streams,
+            packets_to_peers: traffic.to_peers,
+            packets_to_clients: traffic.to_client,
+            bytes_to_peers: traffic.to_peers_bytes,
+            bytes_to_clients: traffic.to_client_bytes,
+            http_connections: figures.connections,
+            websockets: figures.websockets,
+            rooms: figures.rooms,
+            credentials_issued: http.credentials.get() + http.room_credentials.get(),
+            authentication_failures: counters.turn.authentication_failures,
+            last_reload: lock(&self.last_reload).clone(),
+        })
+    }
+
+    /// All allocations, or those of one user, in the order they came.
+    pub(super) fn allocations(&self, user: Option<&str>) -> Result<Vec<Listed>, Stuck> {
+        let mut list = self.control.list()?;
+        list.retain(|listed| user.is_none_or(|user| *listed.user == *user));
+        list.sort_by_key(|listed| std::cmp::Reverse(listed.lived));
+        Ok(list)
+    }
+
+    /// A credential signed with the first secret; `None`: there is none. `ttl`: that of the endpoint if it is not given.
+    pub(super) fn issue(&self, user: &str, ttl: Option<Duration>) -> Option<(Credential, Duration)> {
+        let setup = lock(&self.setup);
+        let ttl = ttl.unwrap_or(setup.config.ice.ttl);
+        setup.auth.issue(user, ttl, self.clock.now()).map(|credential| (credential, ttl))
+    }
+}
+
+/// What a thread that panicked has left is whole: each change is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,90 @@
+//! What is made at the first start and kept: the secret that signs credentials where the configuration has none.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::StartError;
+use crate::auth::Secret;
+use crate::config::without_line_end;
+
+/// A secret of this daemon's own making.
+#[derive(Clone)]
+pub(super) struct OwnSecret {
+    pub secret: Secret,
+    /// The file that keeps it; `None`: it lives as long as the process.
+    pub kept: Option<PathBuf>,
+}
+
+impl OwnSecret {
+    /// The one in the directory that systemd keeps for the service (`StateDirectory=`), made if it is not there. Without
+    /// such a directory: one for this run.
+    pub(super) fn find_or_make() -> Result<Self, StartError> {
+        match std::env::var_os("STATE_DIRECTORY").filter(|directory| !directory.is_empty()) {
+            Some(directory) => Self::in_directory(Path::new(&directory)),
+            None => Ok(Self { secret: Secret::new("made for this run", *random()?), kept: None }),
+        }
+    }
+
+    fn in_directory(directory: &Path) -> Result<Self, StartError> {
+        let path = directory.join("secret");
+        let told = |error: io::Error| {
+            let text = format!("{}: {error}; remove it, or set auth.secret-file", path.display());
+            StartError::System(io::Error::new(error.kind(), text))
+        };
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => Zeroizing::new(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let made = Zeroizing::new(STANDARD.encode(*random()?));
+                // Written whole under another name first: a crash leaves no half of a secret.
+                let new = directory.join("secret.new");
+                let _ = fs::remove_file(&new);
+                let mut file =
+                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(told)?;
+                writeln!(file, "{}", &*made).and_then(|()| file.sync_all()).map_err(told)?;
+                fs::rename(&new, &path).map_err(told)?;
+                Zeroizing::new(made.as_bytes().to_vec())
+            }
+            Err(error) => return Err(told(error)),
+        };
+        let secret = without_line_end(&bytes);
+        if secret.len() < 16 {
+            return Err(told(io::Error::new(io::ErrorKind::InvalidData, "it is too short for a secret")));
+        }
+        Ok(Self { secret: Secret::new("made at the first start", secret), kept: Some(path) })
+    }
+}
+
+fn random() -> Result<Zeroizing<[u8; 32]>, StartError> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_secret_is_made_once_and_kept_for_nobody_else_to_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = OwnSecret::in_directory(directory.path()).unwrap();
+        let path = first.kept.clone().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&path).unwrap().trim_end().as_bytes(), &first.secret.bytes[..]);
+        assert_eq!(first.secret.bytes.len(), 44);
+        let second = OwnSecret::in_directory(directory.path()).unwrap();
+        assert_eq!(first.secret.bytes, second.secret.bytes);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+
+        fs::write(&path, "short\n").unwrap();
+        let error = OwnSecret::in_directory(directory.path()).err().unwrap().to_string();
+        assert!(error.contains("too short") && error.contains("auth.secret-file"), "{error}");
+    }
+}

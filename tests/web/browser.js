@@ -1,0 +1,93 @@
+// Chromium and Firefox as the distribution ships them, and pages that are watched.
+'use strict';
+const fs = require('fs');
+const os = require('os');
+const path = require('path');
+const playwright = require('playwright-core');
+const { OUTPUT, PAGE } = require('./daemon');
+
+const CHROMIUM = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update',
+  '--disable-sync', '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream', '--auto-select-desktop-capture-source=Entire screen',
+  '--disable-features=WebRtcHideLocalIpsWithMdns'];
+const FIREFOX = {
+  'media.navigator.streams.fake': true, 'media.navigator.permission.disabled': true, 'media.getusermedia.screensharing.enabled': true,
+  'media.peerconnection.ice.obfuscate_host_addresses': false, 'media.gmp-manager.updateEnabled': false, 'network.http.http3.enable': false,
+};
+const BINARY = { chromium: '/usr/bin/chromium', firefox: '/usr/bin/firefox-esr' };
+const has = (kind) => fs.existsSync(BINARY[kind]);
+
+async function launch(kind = 'chromium') {
+  const home = fs.mkdtempSync(path.join(os.tmpdir(), 'ternd-web-'));
+  const env = { ...process.env, HOME: home, TMPDIR: home, XDG_CONFIG_HOME: home, XDG_CACHE_HOME: home };
+  const settings = { headless: true, env, executablePath: BINARY[kind], timeout: 60000 };
+  const browser = kind === 'chromium'
+    ? await playwright.chromium.launch({ ...settings, args: CHROMIUM })
+    : await playwright.firefox.launch({ ...settings, channel: 'moz-firefox', firefoxUserPrefs: FIREFOX });
+  return {
+    kind,
+    browser,
+    async close() {
+      await browser.close().catch(() => {});
+      fs.rmSync(home, { recursive: true, force: true, maxRetries: 20 });
+    },
+  };
+}
+
+/** A page of its own (its own context), whose complaints are kept. */
+class Page {
+  static async open(running, url, options = {}) {
+    const it = new Page();
+    it.kind = running.kind;
+    it.context = await running.browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+    if (options.init) await it.context.addInitScript(options.init);
+    it.page = await it.context.newPage();
+    it.page.setDefaultTimeout(20000);
+    it.complaints = [];
+    it.page.on('pageerror', (error) => it.complaints.push(`thrown: ${error.stack ?? error}`));
+    it.page.on('console', (message) => {
+      if (['error', 'warning'].includes(message.type())) it.complaints.push(`${message.type()}: ${message.text()}`);
+    });
+    await it.page.goto(url.startsWith('http') ? url : `${PAGE}${url}`);
+    return it;
+  }
+
+  snapshot() { return this.page.evaluate(() => window.ternd.snapshot()); }
+
+  /** Waits until the snapshot passes the test. */
+  async until(what, test, ms = 30000) {
+    let last;
+    for (const end = Date.now() + ms; Date.now() < end;) {
+      last = await this.snapshot();
+      if (test(last)) return last;
+      await new Promise((resolve) => { setTimeout(resolve, 100); });
+    }
+    const { log, ...rest } = last;
+    throw new Error(`${what}: not within ${ms / 1000} s\n${JSON.stringify(rest, null, 1)}\n${log.slice(-25).join('\n')}\n${this.complaints.join('\n')}`);
+  }
+
+  connected(count, ms) {
+    return this.until(`connected to ${count}`, (s) => s.peers.length === count
+      && s.peers.every((p) => p.connectionState === 'connected' && p.channel === 'open'), ms);
+  }
+
+  text(selector) { return this.page.textContent(selector); }
+
+  async shot(name) {
+    const before = this.complaints.length;
+    await this.page.screenshot({ path: path.join(OUTPUT, `${name}.png`), fullPage: true, caret: 'initial' });
+    // For a screenshot Playwright puts a style of its own into Firefox's page, which the page's policy stops.
+    const added = this.complaints.splice(before);
+    this.complaints.push(...added.filter((line) => !/blocked an inline style/.test(line)));
+  }
+
+  /** Nothing was thrown, nothing was stopped by the policy, nothing was an error on the console. */
+  check(allowed = []) {
+    const bad = this.complaints.filter((line) => !line.startsWith('warning: ') || /Content[- ]Security[- ]Policy/i.test(line));
+    const worst = bad.find((line) => !allowed.some((pattern) => pattern.test(line)));
+    if (worst) throw new Error(`the page complained: ${worst}`);
+  }
+
+  close() { return this.context.close(); }
+}
+
+module.exports = { Page, has, launch };
