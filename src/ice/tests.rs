@@ -98,9 +98,7 @@ fn callers_of_other_services_find_their_fields() {
     assert!(issued.links(Format::Object).is_empty());
     assert_eq!(
         "telepathy".parse::<Format>().unwrap_err().to_string(),
-        concat!(
-            "Unknown format 'telepathy'; there are object (the default), array, twilio, xirsys, link, curl"
-        )
+        "Unknown format 'telepathy'; there are object (the default), array, twilio, xirsys, link, curl"
     );
 }
 

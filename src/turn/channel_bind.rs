@@ -4,7 +4,7 @@ use super::policy::Rule;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::shared::Limit;
-use super::{Grant, PeerAddr, Server};
+use super::{Grant, PeerAddr, RelayTransport, Server};
 use crate::stun::{Attribute, AttributeType, ChannelNumber};
 use crate::time::Now;
 
@@ -15,6 +15,9 @@ impl Server {
         request: &Request<'_>,
         slot: usize,
     ) -> Result<Vec<u8>, Rejection> {
+        if self.allocations[slot].transport == RelayTransport::Tcp {
+            return Err(Rejection::NotForThisAllocation(RelayTransport::Tcp));
+        }
         let old = self.settings.rfc5766_channels;
         let valid = |n: ChannelNumber| {
             n.is_valid() || old && (ChannelNumber::MIN..=ChannelNumber::MAX_RFC5766).contains(&n)

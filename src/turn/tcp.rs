@@ -35,8 +35,8 @@ impl Server {
         request: &Request<'_>,
         slot: usize,
     ) -> Result<Option<Vec<u8>>, Rejection> {
-        if self.allocations[slot].transport != RelayTransport::Tcp {
-            return Err(Rejection::BadRequest("the allocation relays UDP"));
+        if self.allocations[slot].transport == RelayTransport::Udp {
+            return Err(Rejection::NotForThisAllocation(RelayTransport::Udp));
         }
         let peer = match request.get(AttributeType::XOR_PEER_ADDRESS)? {
             Some(Attribute::XorPeerAddress(peer)) if peer.port() != 0 => PeerAddr(peer),
