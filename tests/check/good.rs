@@ -138,7 +138,9 @@ fn ternd_itself() {
         let found = check(&format!("{uri} --insecure"), &["--secret", SECRET]);
         assert_eq!((found.code, found.counts("fail")), (0, 0), "{:?}", found.rows());
         assert!(found.rows().ends_with(&relayed.map(str::to_owned)), "{:?}", found.rows());
-        assert!(found.step("CreatePermission")["detail"].as_str().unwrap().contains("the server's own address"));
+        assert!(
+            found.step("CreatePermission")["detail"].as_str().unwrap().contains("the server's own address")
+        );
     }
     let line = format!("--ice-url http://127.0.0.1:{http}/v1/ice --insecure --ice-key");
     let found = check(&line, &["a key of sixteen and more"]);
