@@ -87,10 +87,10 @@ fn answer(parameters: &Parameters, host: &Host) {
         Err(error) => return refused(&error),
     };
 
-    let object: Value = serde_json::from_str(&issued.to_json(Format::Object)).expect("JSON");
-    let array: Value = serde_json::from_str(&issued.to_json(Format::Array)).expect("JSON");
+    let object: Value = serde_json::from_str(&issued.body(Format::Object)).expect("JSON");
+    let array: Value = serde_json::from_str(&issued.body(Format::Array)).expect("JSON");
     assert_eq!(object["iceServers"], array);
-    assert!(issued.to_json(asked.format).len() < 8 * 1024);
+    assert!(issued.body(asked.format).len() < 8 * 1024);
 
     let ttl = object["ttl"].as_u64().expect("seconds");
     assert!((settings.min_ttl..=settings.max_ttl).contains(&Duration::from_secs(ttl)));

@@ -49,7 +49,7 @@ async function features(page) {
 
 const tests = {};
 
-for (const kind of ['chromium', 'firefox'].filter(has)) {
+for (const kind of ['chromium', 'firefox'].filter((kind) => has(kind) || process.env.CI === 'true')) {
   tests[`pages ${kind} two`] = () => together(kind, `two-${kind}`, ['Ada', 'Bob'], async ([a, b]) => {
     for (const it of [a, b]) {
       await it.connected(1);
