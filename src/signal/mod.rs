@@ -208,8 +208,7 @@ impl Rooms {
     /// No rooms yet. `seed` must be random: ids and secrets come from it.
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
         let mut ids = Ids::new(seed);
-        let invite_secret =
-            settings.invite_secret.clone().unwrap_or_else(|| Secret::new("made for this run", ids.secret()));
+        let invite_secret = invite_secret(&settings, &mut ids);
         let mut rate = |per_minute| Rate::new(per_minute, ids.hasher());
         Self {
             joins: rate(settings.joins_per_minute),
@@ -394,8 +393,15 @@ impl Rooms {
         }
     }
 
-    /// Other bounds and habits; nobody has to leave for them. Rates of addresses and the secret of invites stay.
+    /// Other bounds and habits; nobody has to leave for them. With another secret, invites that were made are void.
     pub fn set_settings(&mut self, settings: Settings) {
+        let key = |settings: &Settings| settings.invite_secret.as_ref().map(|secret| secret.bytes.clone());
+        if key(&settings) != key(&self.settings) {
+            self.invite_secret = invite_secret(&settings, &mut self.ids);
+        }
+        self.joins.set(settings.joins_per_minute);
+        self.wrong_pins.set(settings.wrong_pins_per_minute);
+        self.credentials.set(settings.credentials_per_minute);
         self.settings = settings;
     }
 
@@ -418,6 +424,11 @@ impl Rooms {
             && self.away == 0
             && self.replay_bytes == 0
     }
+}
+
+/// What invites are signed with.
+fn invite_secret(settings: &Settings, ids: &mut Ids) -> Secret {
+    settings.invite_secret.clone().unwrap_or_else(|| Secret::new("made for this run", ids.secret()))
 }
 
 /// When to come back to a server that has no place for another connection.

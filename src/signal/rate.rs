@@ -27,6 +27,14 @@ impl Rate {
         Self { per_minute, hasher, used_up: vec![0; slots].into_boxed_slice() }
     }
 
+    /// Another bound from here on; what was counted stays.
+    pub(crate) fn set(&mut self, per_minute: u32) {
+        self.per_minute = per_minute;
+        if per_minute > 0 && self.used_up.is_empty() {
+            self.used_up = vec![0; SLOTS].into_boxed_slice();
+        }
+    }
+
     /// Counts one time; refused, it says how long to wait for the next.
     pub(crate) fn take(&mut self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         if let Some((slot, after)) = self.look(address, now)? {

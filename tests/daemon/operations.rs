@@ -157,7 +157,11 @@ fn a_drain_lets_calls_go_on_and_takes_no_new_ones() {
     let mut daemon = setup.with_admin().0.start();
     let login = alice(SECRET);
     let mut callers = callers(&daemon, &login);
+    let mut room = web::socket(daemon.https());
+    web::hello(&mut room);
     daemon.signal("TERM");
+    let told = web::next(&mut room);
+    assert_eq!((&told["type"], &told["after_ms"]), (&"draining".into(), &3_600_000.into()), "{told}");
     poll(|| (https::get(daemon.https(), "/readyz", &[]).status == 503).then_some(())).expect("not ready");
     assert_eq!(https::get(daemon.https(), "/healthz", &[]).status, 200);
     for (client, relayed) in &mut callers {
@@ -169,6 +173,7 @@ fn a_drain_lets_calls_go_on_and_takes_no_new_ones() {
     for (client, _) in &mut callers {
         client.release();
     }
+    assert_eq!(web::closed_with(&mut room), 4007);
     assert_eq!(daemon.ended().code(), Some(0));
     daemon.logged(&["drained"]);
 }

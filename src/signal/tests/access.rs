@@ -104,6 +104,30 @@ fn joins_and_credentials_are_bounded_for_an_address() {
 }
 
 #[test]
+fn a_reload_takes_other_rates_and_another_secret_of_invites() {
+    let secret = |bytes| Some(crate::auth::Secret::new("invites", bytes));
+    let mut world =
+        World::new(Settings { joins_per_minute: 0, invite_secret: secret("one"), ..Settings::default() });
+    welcome(&mut world, "alice", None);
+    join(&mut world, "alice", json!({}));
+    world.send("alice", r#"{"type":"invite"}"#);
+    let invite = world.hear("alice").unwrap()["token"].clone();
+    let settings = Settings { joins_per_minute: 1, invite_secret: secret("one"), ..Settings::default() };
+    world.rooms.set_settings(settings.clone());
+    welcome(&mut world, "bob", Some(invite.clone()));
+    assert_eq!(join(&mut world, "bob", json!({}))["type"], "joined");
+    welcome(&mut world, "carol", None);
+    assert_eq!(join(&mut world, "carol", json!({}))["code"], "rate_limited");
+    world.rooms.set_settings(Settings { joins_per_minute: 0, ..settings.clone() });
+    assert_eq!(join(&mut world, "carol", json!({}))["code"], "room_full", "no rate holds it up");
+    world.rooms.set_settings(Settings { invite_secret: secret("two"), ..settings });
+    greet(&mut world, "dave", Some(invite));
+    assert_eq!(world.hear("dave").unwrap()["code"], "unauthorized");
+    drain(&mut world, &["alice", "bob", "carol", "dave"]);
+    world.end();
+}
+
+#[test]
 fn bytes_are_bounded_beside_messages() {
     let mut world = World::new(Settings { bytes_per_second: 100, burst_bytes: 1000, ..Settings::default() });
     world.enter("alice", "demo");
