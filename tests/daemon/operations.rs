@@ -217,6 +217,23 @@ fn ctl_lists_kicks_issues_and_sets_levels() {
     hers.relay_both_ways(her_relay);
     daemon.logged(&["user=bob", "ended by the operator"]);
 
+    let mut socket = web::socket(daemon.https());
+    web::hello(&mut socket);
+    let joined =
+        web::request(&mut socket, r#"{"type":"join","id":1,"room":"demo","pin":"1234","name":"Eve"}"#);
+    let list = daemon.ctl_json(&["rooms"]);
+    let (room, member) = (&list[0], &list[0]["members"][0]);
+    assert_eq!((&room["room"], &room["pin"], &member["name"]), (&"demo".into(), &true.into(), &"Eve".into()));
+    let table = said(&daemon.ctl(&["rooms"]));
+    assert!(table.contains("PIN") && table.contains("here, moderator"), "{table}");
+    let eve = member["peer"].as_str().unwrap();
+    assert_eq!(joined["self"], eve);
+    let wrong = daemon.ctl(&["put-out", "demo", "p_nobody"]);
+    assert!(said(&wrong).contains("has no member"), "{}", said(&wrong));
+    daemon.ctl_json(&["put-out", "demo", eve]);
+    assert_eq!(web::closed_with(&mut socket), 4006);
+    assert_eq!(daemon.ctl_json(&["rooms"]).as_array().map(Vec::len), Some(0));
+
     daemon.ctl_json(&["log-level", "debug", "--module", "relay"]);
     assert_eq!(daemon.ctl_json(&["log-level"])["modules"]["relay"], "debug");
     Client::udp(daemon.turn()).allocate(&alice(SECRET)).unwrap();
