@@ -38,15 +38,6 @@ async function chat(from, to, text) {
   await to.until(`the line '${text}'`, (s) => s.messages.some((m) => m.text === text));
 }
 
-/** What the server can do, from its welcome. */
-async function features(page) {
-  return page.page.evaluate(() => new Promise((resolve) => {
-    const socket = new WebSocket(`ws://${location.host}/v1/ws`, 'ternd.v1');
-    socket.onopen = () => socket.send('{"type":"hello"}');
-    socket.onmessage = ({ data }) => { resolve(JSON.parse(data).features); socket.close(); };
-  }));
-}
-
 const tests = {};
 
 for (const kind of ['chromium', 'firefox'].filter((kind) => has(kind) || process.env.CI === 'true')) {
