@@ -17,7 +17,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use ternd::signal::{ConnectionId, IceIssuer, Output, Rooms, Settings};
+use ternd::signal::{Authority, ConnectionId, Output, Rooms, Settings};
 use ternd::time::{Instant, Now};
 
 const CLIENTS: usize = 6;
@@ -37,6 +37,8 @@ struct World {
     connections: u64,
     /// Where each member is, or was: names are not used again.
     homes: HashMap<String, String>,
+    /// The last member of each session.
+    members: HashMap<String, String>,
 }
 
 #[derive(Default)]
@@ -55,7 +57,7 @@ struct Ice {
     fails: bool,
 }
 
-impl IceIssuer for Ice {
+impl Authority for Ice {
     fn issue(&mut self, _now: Now, _room: &str, _peer: &str) -> Result<Box<RawValue>, String> {
         if self.fails {
             return Err("There is no secret".into());
@@ -83,6 +85,7 @@ impl World {
             clients: Default::default(),
             connections: 0,
             homes: HashMap::new(),
+            members: HashMap::new(),
         }
     }
 
@@ -100,8 +103,12 @@ impl World {
             9 => self.rooms.received_binary(self.now, connection),
             10 => self.rooms.too_large(self.now, connection),
             11 => self.rooms.slow_consumer(self.now, connection),
-            12 | 13 => {
+            12 => {
                 self.rooms.disconnected(self.now, connection);
+                self.closed(who);
+            }
+            13 => {
+                self.rooms.closed(self.now, connection);
                 self.closed(who);
             }
             _ => {
@@ -151,12 +158,15 @@ impl World {
 
     fn drain(&mut self, request: Option<usize>) {
         let mut replies = 0;
+        let mut replay = false;
         while let Some(output) = self.rooms.poll_output() {
             match output {
                 Output::Send { to, text } => {
                     let who = self.who(to).expect("it goes to an open connection");
                     let frame: Value = serde_json::from_str(&text).expect("JSON");
-                    if frame.get("id").is_some() {
+                    replay |= frame["resumed"] == true;
+                    // What is sent once more answers an earlier request.
+                    if frame.get("id").is_some() && !(replay && frame.get("seq").is_some()) {
                         assert_eq!(Some(who), request, "an answer goes to who asked: {text}");
                         replies += 1;
                     }
@@ -169,6 +179,9 @@ impl World {
                         "{code} {reason}"
                     );
                     self.closed(who);
+                }
+                Output::RefreshIce { connection } => {
+                    self.rooms.refresh_ice(self.now, connection, &mut Ice { fails: false });
                 }
                 // For the log.
                 other => assert!(format!("{other:?}").len() < 8 * 1024),
@@ -195,6 +208,10 @@ impl World {
                 client.session = text("session").expect("a session");
                 client.secret = text("secret").expect("a secret");
                 client.seq = (frame["resumed"] == false).then_some(0);
+                if frame["resumed"] == true {
+                    client.member = self.members[&client.session].clone();
+                    client.room = self.homes.get(&client.member).cloned();
+                }
             }
             "joined" => {
                 let room = text("room").expect("a room");
@@ -204,7 +221,8 @@ impl World {
                 for other in others.iter().map(|other| other["peer"].as_str().expect("a name")) {
                     assert_eq!(self.homes.get(other), Some(&room));
                 }
-                assert!(others.len() < self.rooms.settings().capacity);
+                assert!((others.len() as u64) < frame["capacity"].as_u64().expect("a number"));
+                self.members.insert(client.session.clone(), client.member.clone());
                 self.homes.insert(client.member.clone(), room);
             }
             "signal" | "message" => {

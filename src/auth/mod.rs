@@ -120,6 +120,9 @@ pub enum Cause {
     /// The token is right, and its sender has not got its key.
     #[error("not signed with the key of its access token")]
     NotTheTokensKey,
+    /// Its member has left the room that it was issued for, or the operator took it back.
+    #[error("revoked: its member has left the room, or the operator took it back")]
+    Revoked,
     /// A static user with another password.
     #[error("wrong password")]
     WrongPassword,

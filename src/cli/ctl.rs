@@ -40,8 +40,24 @@ enum Order {
         #[arg(short, long, value_name = "NAME")]
         user: Option<String>,
     },
+    /// The rooms there are, and who is in them: a thousand, by name.
+    Rooms {
+        /// Those after this one.
+        #[arg(long, value_name = "ROOM")]
+        after: Option<String>,
+    },
     /// End allocations. Their clients may come again while their credentials are good.
     Kick(Whom),
+    /// Put a member out of a room. Its credentials end, and what was allocated with them.
+    PutOut {
+        /// The room.
+        room: String,
+        /// The member, by the id that `rooms` shows.
+        peer: String,
+        /// It may not come back for so long, at most a day: seconds, or with a unit as in 10m.
+        #[arg(long, value_name = "TIME", value_parser = ttl)]
+        ban: Option<Duration>,
+    },
     /// Credentials for clients.
     Credentials {
         #[command(subcommand)]
@@ -130,6 +146,12 @@ fn request(order: &Order) -> (Method, &'static str, Vec<(&'static str, String)>)
             let whom = [given("user", user), given("client", client), given("allocation", allocation)];
             (Method::POST, "/v1/kick", whom.into_iter().flatten().collect())
         }
+        Order::Rooms { after } => (Method::GET, "/v1/rooms", given("after", after).into_iter().collect()),
+        Order::PutOut { room, peer, ban } => {
+            let ban = ban.map(|ban| ("ban", ban.as_secs().to_string()));
+            let whom = [Some(("room", room.clone())), Some(("peer", peer.clone())), ban];
+            (Method::POST, "/v1/kick", whom.into_iter().flatten().collect())
+        }
         Order::Credentials { what: Credentials::Issue { user, ttl } } => {
             let ttl = ttl.map(|ttl| ("ttl", ttl.as_secs().to_string()));
             let parameters = [Some(("user", user.clone())), ttl];
@@ -180,6 +202,8 @@ fn unreachable(socket: &Path, error: &io::Error) -> String {
 fn shown(order: &Order, answer: &Value) -> String {
     match order {
         Order::Allocations { .. } => allocations(answer),
+        Order::Rooms { .. } => rooms(answer),
+        Order::PutOut { .. } => "put out\n".into(),
         Order::Kick(_) => format!("{} allocations ended\n", answer["ended"]),
         Order::Reload => {
             let notes = answer["notes"].as_array().into_iter().flatten();
@@ -220,6 +244,28 @@ fn allocations(answer: &Value) -> String {
         ]
     };
     let rows: Vec<_> = answer.as_array().into_iter().flatten().map(row).collect();
+    table(HEAD.map(String::from), &rows)
+}
+
+/// One line for each member.
+fn rooms(answer: &Value) -> String {
+    const HEAD: [&str; 6] = ["ROOM", "STATE", "PEER", "NAME", "FROM", "IS"];
+    let of_room = |room: &Value| {
+        let flags = [("pin", "PIN"), ("locked", "locked")];
+        let state: Vec<_> =
+            flags.iter().filter(|(key, _)| room[key] == true).map(|(_, name)| *name).collect();
+        let (name, state) =
+            (word(&room["room"]), if state.is_empty() { "open".into() } else { state.join(", ") });
+        let row = move |member: &Value| {
+            let here = if member["here"] == true { "here" } else { "away" };
+            let rank = if member["moderator"] == true { ", moderator" } else { "" };
+            let fields = ["peer", "name", "from"].map(|key| word(&member[key]));
+            let [peer, called, from] = fields;
+            [name.clone(), state.clone(), peer, called, from, format!("{here}{rank}")]
+        };
+        room["members"].as_array().into_iter().flatten().map(row).collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = answer.as_array().into_iter().flatten().flat_map(of_room).collect();
     table(HEAD.map(String::from), &rows)
 }
 

@@ -13,6 +13,7 @@ use rustls::sign::CertifiedKey;
 use super::Config;
 use super::reader::Report;
 use crate::auth::opaque_string;
+use crate::signal::Access;
 
 pub(super) fn check(config: &Config, report: &Report<'_>) {
     host(config, report);
@@ -273,6 +274,40 @@ fn rooms(config: &Config, report: &Report<'_>) {
             rooms.timeout.as_secs()
         );
         report.error(path, what, "let timeout be twice ping or more");
+    }
+    if rooms.max_capacity < rooms.capacity && report.has("rooms.max-capacity") {
+        let what = format!(
+            "the capacity of rooms ({}) is above max-capacity ({})",
+            rooms.capacity, rooms.max_capacity
+        );
+        report.error(
+            written(report, ["rooms.capacity", "rooms.max-capacity"]),
+            what,
+            "raise max-capacity or lower capacity",
+        );
+    }
+    if (rooms.burst_bytes as usize) < rooms.max_bytes {
+        let path = written(report, ["rooms.burst-bytes", "rooms.max-bytes"]);
+        let what = format!(
+            "a message of max-bytes ({}) would never pass burst-bytes ({})",
+            rooms.max_bytes, rooms.burst_bytes
+        );
+        report.error(path, what, "raise burst-bytes or lower max-bytes");
+    }
+    if report.has("rooms.invite-secret") && report.has("rooms.invite-secret-file") {
+        report.error("rooms.invite-secret-file", "there is rooms.invite-secret too", "keep one");
+    }
+    let tokens = report.has("rooms.jwt.keys")
+        || report.has("rooms.jwt.jwks-file")
+        || report.has("rooms.invite-secret")
+        || report.has("rooms.invite-secret-file");
+    for (path, access) in
+        [("rooms.create", rooms.create), ("rooms.join", rooms.join), ("ice.issue", rooms.ice)]
+    {
+        if access == Access::Token && !tokens {
+            let fix = "set rooms.jwt.keys, rooms.jwt.jwks-file or rooms.invite-secret";
+            report.warn(path, "there is no key for tokens, so nobody has one", fix);
+        }
     }
     if rooms.capacity > 8 {
         let what = format!("each browser sends its video {} times", rooms.capacity - 1);

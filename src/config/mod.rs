@@ -19,6 +19,7 @@ mod files;
 mod hints;
 mod problem;
 mod reader;
+mod rooms;
 mod sections;
 mod values;
 
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use log::LevelFilter;
+use zeroize::Zeroizing;
 
 use crate::{auth, ice, signal, turn};
 
@@ -70,6 +72,8 @@ pub struct Config {
     pub ice: ice::Settings,
     /// The rooms.
     pub rooms: signal::Settings,
+    /// The keys of tokens that the rooms take.
+    pub jwt: Jwt,
     /// The rooms of the classic tutorials, at `/socket.io/`.
     pub socketio: SocketIo,
     /// Pages of the operator's own.
@@ -209,6 +213,46 @@ pub enum LogFormat {
     Journal,
 }
 
+/// Which JSON Web Tokens the rooms take.
+#[derive(Clone, Debug, Default)]
+pub struct Jwt {
+    /// What `aud` must be, if anything.
+    pub audience: Option<String>,
+    /// What `iss` must be, if anything.
+    pub issuer: Option<String>,
+    /// The keys. One in a file that can't be looked at from here is left out.
+    pub keys: Vec<JwtKey>,
+    /// The content of a JWKS file.
+    pub jwks: Option<Vec<u8>>,
+}
+
+/// A key for tokens.
+#[derive(Clone)]
+pub struct JwtKey {
+    /// The `kid` of its tokens.
+    pub id: Option<String>,
+    /// The algorithm of its tokens.
+    pub kind: JwtKind,
+    /// A shared secret, or a public key in PEM.
+    pub bytes: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for JwtKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JwtKey({:?}, {:?}, redacted)", self.id, self.kind)
+    }
+}
+
+/// Algorithms of tokens (RFC 7518, RFC 8037).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named by the RFCs")]
+pub enum JwtKind {
+    Hs256,
+    Rs256,
+    Es256,
+    EdDsa,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -242,6 +286,7 @@ impl Default for Config {
             },
             ice: ice::Settings::default(),
             rooms: signal::Settings::default(),
+            jwt: Jwt::default(),
             socketio: SocketIo { enabled: true, capacity: 2 },
             pages: Pages { directory: None, policy: values::PAGE_POLICY.into() },
             drain_timeout: Duration::from_secs(30),

@@ -7,6 +7,7 @@ use log::LevelFilter;
 use zeroize::Zeroizing;
 
 use super::reader::{Node, Read, Table};
+use super::rooms::{ACCESS, rooms};
 use super::values::{
     count, directory, duration, external_ip, file, flag, header_value, host_name, ip_address, list,
     listeners, name, network, one_of, origin, port, port_range, private_file, rate, realm, secret,
@@ -14,10 +15,10 @@ use super::values::{
 };
 use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
 use crate::auth::{self, OAuth, Secret, StaticUser, TokenAlgorithm, TokenKey, opaque_string};
-use crate::{ice, signal, turn};
+use crate::{ice, turn};
 
 /// Bounds have bounds: memory is taken for some of them at the start.
-const MILLION: RangeInclusive<u64> = 1..=1_000_000;
+pub(super) const MILLION: RangeInclusive<u64> = 1..=1_000_000;
 /// Below these one call's sound does not get through.
 const MIN_BYTES: u64 = 10_000;
 const MIN_PACKETS: u64 = 50;
@@ -54,8 +55,11 @@ pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
     root.section("nat-discovery", |t| nat_discovery(t, &mut config.nat_discovery));
     root.section("peers", |t| peers(t, &mut config.turn));
     root.section("limits", |t| limits(t, &mut config.turn.limits, &mut config.connections));
-    root.section("ice", |t| endpoint(t, &mut config.ice));
-    root.section("rooms", |t| rooms(t, &mut config.rooms));
+    root.section("ice", |t| {
+        endpoint(t, &mut config.ice);
+        t.key("issue", &mut config.rooms.ice, one_of(ACCESS));
+    });
+    root.section("rooms", |t| rooms(t, &mut config.rooms, &mut config.jwt));
     root.section("socket-io", |t| {
         t.key("enabled", &mut config.socketio.enabled, flag);
         t.key("capacity", &mut config.socketio.capacity, count(2..=1000));
@@ -254,41 +258,6 @@ fn key_file(n: &Node<'_>) -> Read<Vec<Secret>> {
         n.warn(format!("{} is short enough to be guessed", short.id), "make one with `openssl rand -hex 20`");
     }
     Ok(keys)
-}
-
-fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings) {
-    // The server's name is no setting.
-    let signal::Settings {
-        server: _,
-        hello_timeout,
-        ping,
-        timeout,
-        max_bytes,
-        connections,
-        connections_per_address,
-        rooms,
-        capacity,
-        room_chars,
-        name_chars,
-        candidates,
-        messages_per_second,
-        burst,
-        malformed,
-    } = rooms;
-    t.key("capacity", capacity, count(2..=1000));
-    t.key("rooms", rooms, count(MILLION));
-    t.key("connections", connections, count(MILLION));
-    t.key("connections-per-address", connections_per_address, count(MILLION));
-    t.key("max-bytes", max_bytes, count(4096..=1_048_576));
-    t.key("candidates", candidates, count(1..=1024));
-    t.key("room-chars", room_chars, count(1..=256));
-    t.key("name-chars", name_chars, count(1..=256));
-    t.key("messages-per-second", messages_per_second, small_count(1..=100_000));
-    t.key("burst", burst, small_count(1..=100_000));
-    t.key("malformed", malformed, small_count(1..=1000));
-    t.key("hello-timeout", hello_timeout, duration(1..=60));
-    t.key("ping", ping, duration(1..=3600));
-    t.key("timeout", timeout, duration(1..=7200));
 }
 
 fn log(t: &mut Table<'_>, log: &mut Log) {

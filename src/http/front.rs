@@ -38,8 +38,10 @@ pub struct Handle(Arc<Shared>);
 pub struct Figures {
     /// Connections open.
     pub connections: usize,
-    /// WebSockets open that the rooms know.
+    /// WebSockets and event streams open that the rooms know.
     pub websockets: usize,
+    /// Sessions that wait to be resumed.
+    pub away: usize,
     /// Rooms with members.
     pub rooms: usize,
     /// What the rooms counted since the start.
@@ -50,6 +52,26 @@ impl Handle {
     /// Counts since the start.
     pub fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// Announces a stop to the rooms: their clients are to connect again, `after` from now or when it stops.
+    pub fn drain_rooms(&self, after: Duration) {
+        self.0.hub.act(&self.0, |rooms, _| rooms.drain(after));
+    }
+
+    /// The first `max` rooms after the one of this name. Takes the lock of the rooms, as the next three do.
+    pub fn rooms(&self, after: Option<&str>, max: usize) -> Vec<signal::RoomListing> {
+        self.0.hub.ask(|rooms| rooms.list(after, max))
+    }
+
+    /// What clients reported of their connections since the start.
+    pub fn reports(&self) -> signal::Reports {
+        self.0.hub.ask(signal::Rooms::reports)
+    }
+
+    /// Puts a member out of its room. `false`: there is none of this id.
+    pub fn kick(&self, room: &str, peer: &str, ban: Duration) -> bool {
+        self.0.hub.act(&self.0, |rooms, now| rooms.kick_out(now, room, peer, ban))
     }
 
     /// Goes on with other settings, and other bounds on connections: in total, and of one address.
@@ -72,8 +94,14 @@ impl Handle {
 
     /// Numbers of the moment. Takes the lock of the rooms: not for a hot path.
     pub fn figures(&self) -> Figures {
-        let (signal, websockets, rooms) = self.0.hub.figures();
-        Figures { connections: self.0.places.taken(), websockets, rooms, signal }
+        let connections = self.0.places.taken();
+        self.0.hub.ask(|rooms| Figures {
+            connections,
+            websockets: rooms.connections(),
+            away: rooms.away(),
+            rooms: rooms.rooms(),
+            signal: rooms.counters(),
+        })
     }
 }
 

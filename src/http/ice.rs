@@ -11,10 +11,11 @@ use hyper::header::{self, AsHeaderName, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::Peer;
 use super::origin::{self, Caller};
 use super::reply::{self, Failure, Reply};
+use super::{Live, Peer};
 use crate::ice::{Asked, Error, Parameters, shown_key};
+use crate::signal::Access;
 
 /// Bytes of a request's body.
 pub(super) const MAX_BODY: usize = 4096;
@@ -61,7 +62,7 @@ async fn respond(
 }
 
 /// The answer to OPTIONS; a preflight finds in it what it asks for (Fetch standard, CORS-preflight).
-fn permissions() -> Reply {
+pub(super) fn permissions() -> Reply {
     let mut reply = reply::empty(StatusCode::NO_CONTENT);
     for (name, value) in [
         (header::ALLOW, METHODS),
@@ -96,7 +97,11 @@ fn authorize(
     caller: Caller<'_>,
 ) -> Result<bool, Failure> {
     let live = peer.shared.live();
-    let settings = &live.ice;
+    let Live { ice: settings, tokens, rooms, .. } = &**live;
+    let clock = peer.shared.services.clock;
+    if rooms.ice == Access::Never {
+        return Err(Failure::forbidden("This server gives no credentials (ice.issue)"));
+    }
     let headers = request.headers();
     let shown = shown_key(text(headers, header::AUTHORIZATION), text(headers, "x-api-key"));
     if let Some(shown) = shown.or(parameters.key()) {
@@ -105,13 +110,21 @@ fn authorize(
             .api_keys
             .iter()
             .fold(Choice::from(0), |known, key| known | key.bytes.as_slice().ct_eq(shown.as_bytes()));
-        return if known.into() {
-            Ok(true)
-        } else {
-            Err(Failure::unauthorized("This API key is not one of ice.api-keys"))
+        if known.into() {
+            return Ok(true);
+        }
+        // A JWT has three parts.
+        if tokens.is_empty() || shown.split('.').count() != 3 {
+            return Err(Failure::unauthorized("This API key is not one of ice.api-keys"));
+        }
+        let claims = tokens.verify(shown).and_then(|claims| claims.check(clock.now()).map(|()| claims));
+        let claims = claims.map_err(|bad| Failure::unauthorized(bad.to_string()))?;
+        return match rooms.ice.allows(claims.may_relay) {
+            true => Ok(false),
+            false => Err(Failure::forbidden("This token gives no credentials ('may-relay')")),
         };
     }
-    if !settings.demo || !origin::is_own_page(request, caller) {
+    if rooms.ice != Access::Any || !settings.demo || !origin::is_own_page(request, caller) {
         let message = "An API key is needed: Authorization: Bearer KEY, X-API-Key: KEY, or ?key=KEY";
         return Err(Failure::unauthorized(message));
     }

@@ -1,13 +1,14 @@
 //! Bounds on what one address, and all of them together, may take.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ahash::RandomState;
 
+use crate::signal;
 use crate::time::Instant;
 
 /// What limits count: an IPv4 address, or the /64 that whoever has an IPv6 address has all of.
@@ -16,10 +17,7 @@ pub(super) struct Block(IpAddr);
 
 impl From<IpAddr> for Block {
     fn from(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-            v4 => v4,
-        })
+        Self(signal::block_of(address))
     }
 }
 
@@ -97,42 +95,19 @@ impl Drop for Place {
     }
 }
 
-/// Slots of a [`Rate`]: 32 KiB.
-const SLOTS: usize = 4096;
-const MINUTE: u64 = 60_000;
-
-/// How often an address may do something, in a table whose size is fixed: a flood of addresses costs no memory.
-/// Addresses share slots by keyed hash, so nobody can choose whom to collide with.
+/// How often an address may do something: [`signal::Rate`](crate::signal), for many callers at a time.
 #[derive(Debug)]
-pub(super) struct Rate {
-    per_minute: u32,
-    hasher: RandomState,
-    /// When everything that was granted would have been used up, in milliseconds, had it come evenly.
-    used_up: Mutex<Box<[u64]>>,
-}
+pub(super) struct Rate(Mutex<signal::Rate>);
 
 impl Rate {
     /// `per_minute` times, all at once or spread; 0: no limit.
     pub(super) fn new(per_minute: u32, hasher: RandomState) -> Self {
-        let slots = if per_minute == 0 { 0 } else { SLOTS };
-        Self { per_minute, hasher, used_up: Mutex::new(vec![0; slots].into_boxed_slice()) }
+        Self(Mutex::new(signal::Rate::new(per_minute, hasher)))
     }
 
     /// Counts one time; refused, it says how long to wait for the next.
     pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
-        if self.per_minute == 0 {
-            return Ok(());
-        }
-        let mut slots = self.used_up.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = self.hasher.hash_one(Block::from(address)) as usize % slots.len();
-        let cost = MINUTE / u64::from(self.per_minute);
-        let now = now.as_millis();
-        let after = slots[at].max(now) + cost;
-        if after > now + MINUTE {
-            return Err(Duration::from_millis(after - now - MINUTE));
-        }
-        slots[at] = after;
-        Ok(())
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(address, now)
     }
 }
 
@@ -191,20 +166,6 @@ mod tests {
         drop((second, third, fourth));
         assert_eq!(places.taken(), 0);
         assert!(places.taken.lock().unwrap().by_block.is_empty());
-    }
-
-    #[test]
-    fn a_rate_is_a_burst_and_then_one_by_one() {
-        let rate = Rate::new(3, RandomState::new());
-        let here = ip("192.0.2.1");
-        for _ in 0..3 {
-            assert_eq!(rate.take(here, ms(0)), Ok(()));
-        }
-        assert_eq!(rate.take(here, ms(0)), Err(Duration::from_secs(20)));
-        assert_eq!(rate.take(here, ms(19_999)), Err(Duration::from_millis(1)));
-        assert_eq!(rate.take(here, ms(20_000)), Ok(()));
-        assert!(rate.take(here, ms(20_000)).is_err());
-        assert!((0..100).all(|_| Rate::new(0, RandomState::new()).take(here, ms(0)).is_ok()));
     }
 
     #[test]

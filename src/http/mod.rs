@@ -6,6 +6,7 @@
 //!  TCP ─► place? ─► TLS ─► first decrypted bytes ─┬─► HTTP ─┬─ /v1/ice ............ ice.rs ──► crate::ice
 //!         limits.rs                               │         ├─ /v1/ws ............. websocket.rs ─► hub.rs
 //!                                                 │         │                           one Mutex ─► crate::signal
+//!                                                 │         ├─ /v1/events /v1/send  events.rs ────┘
 //!                                                 │         ├─ /socket.io/ ........ socketio/ (feature `socketio`)
 //!                                                 │         ├─ / /r/ROOM /app.js .. static_files.rs, else pages.rs
 //!                                                 │         └─ /healthz /readyz
@@ -15,6 +16,7 @@
 //! What enters: connections. What leaves: answers, and the connections that speak TURN. Every growable thing has a
 //! bound in [`Settings`]; errors of one connection never reach another, and no error of `accept` ends a listener.
 
+mod events;
 mod front;
 mod hub;
 mod ice;
@@ -26,13 +28,13 @@ mod pages;
 mod prefixed;
 mod proxied;
 mod reply;
-mod reports;
 mod routes;
 #[cfg(feature = "socketio")]
 mod socketio;
 mod static_files;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod websocket;
 
 use std::fmt;
@@ -52,7 +54,7 @@ use crate::{ice as ice_core, signal};
 pub use front::{Figures, Handle, Server};
 pub use listen::StartError;
 pub use proxied::Proxies;
-pub use reports::{Histogram, Reports, Totals};
+pub use tokens::{BadKey, TokenKind, Tokens};
 
 /// Addresses and bounds.
 #[derive(Clone, Debug)]
@@ -97,8 +99,9 @@ impl Default for Settings {
             connections_per_address: 2_000,
             handshake_timeout: Duration::from_secs(10),
             credentials_per_minute: 60,
-            queue_messages: 256,
-            queue_bytes: 512 * 1024,
+            // More than what a session that is resumed gets at once.
+            queue_messages: 512,
+            queue_bytes: 1024 * 1024,
             socketio: true,
             socketio_capacity: 2,
             static_dir: None,
@@ -128,6 +131,8 @@ pub struct Live {
     pub handshake_timeout: Duration,
     /// Who may speak for others.
     pub proxies: Proxies,
+    /// The keys of tokens that the rooms and the endpoint take.
+    pub tokens: Arc<Tokens>,
 }
 
 impl fmt::Debug for Live {
@@ -135,6 +140,10 @@ impl fmt::Debug for Live {
         f.debug_struct("Live").field("ice", &self.ice).field("rooms", &self.rooms).finish_non_exhaustive()
     }
 }
+
+/// Is told that the credentials of a user are good no more, and until when (seconds since the Unix epoch) they would
+/// have been.
+pub type RevokeSink = Arc<dyn Fn(&str, u64) + Send + Sync>;
 
 /// What answers are made of.
 #[derive(Clone)]
@@ -155,6 +164,10 @@ pub struct Services {
     pub seed: [u8; 32],
     /// Where TURN goes.
     pub turn: TurnSink,
+    /// The keys of tokens that the rooms take.
+    pub tokens: Arc<Tokens>,
+    /// Where it is told that a member has left, whose credentials end with that.
+    pub revoke: RevokeSink,
 }
 
 impl fmt::Debug for Services {
@@ -209,12 +222,12 @@ pub struct Counters {
     pub rate_limited: Counter,
     /// WebSockets opened.
     pub websockets: Counter,
-    /// WebSockets closed because they read too slowly.
+    /// Event streams opened.
+    pub event_streams: Counter,
+    /// WebSockets and event streams closed because they were read too slowly.
     pub slow_websockets: Counter,
-    /// WebSockets given up after a silence.
+    /// WebSockets and event streams given up after a silence.
     pub silent_websockets: Counter,
-    /// What clients say of their connections.
-    pub reports: Reports,
 }
 
 /// What all connections share.
@@ -231,6 +244,7 @@ struct Shared {
     places: Arc<limits::Places>,
     demo_rate: limits::Rate,
     hub: hub::Hub,
+    streams: events::Streams,
     users: Users,
     /// Soon to stop: not ready for more, though what comes is served.
     draining: AtomicBool,
@@ -266,6 +280,7 @@ impl Shared {
             places: Arc::new(limits::Places::new(total, per_address, hasher("places"))),
             demo_rate: limits::Rate::new(settings.credentials_per_minute, hasher("demo")),
             hub: hub::Hub::new(services.rooms.clone(), derived(&services.seed, "rooms")),
+            streams: events::Streams::default(),
             live: ArcSwap::from_pointee(Live {
                 auth: services.auth.clone(),
                 ice: services.ice.clone(),
@@ -273,6 +288,7 @@ impl Shared {
                 tls: services.tls.clone(),
                 handshake_timeout: settings.handshake_timeout,
                 proxies: services.proxies.clone(),
+                tokens: services.tokens.clone(),
             }),
             users: Users { key: derived(&services.seed, "users"), count: AtomicU64::new(0) },
             draining: AtomicBool::new(false),

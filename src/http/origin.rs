@@ -4,7 +4,8 @@
 use hyper::Request;
 use hyper::header::{self, HeaderValue};
 
-use super::reply::Reply;
+use super::Shared;
+use super::reply::{Failure, Reply};
 
 /// What a request says of the page it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,24 @@ impl<'a> Caller<'a> {
         }
         let listed = list.iter().any(|l| l == "*" || l.eq_ignore_ascii_case(text));
         if listed { Self::Listed(origin) } else { Self::Stranger }
+    }
+}
+
+impl Caller<'_> {
+    /// May it come into the rooms, as far as its origin says?
+    ///
+    /// # Errors
+    /// 403, with the key of the configuration.
+    pub(super) fn may_join(self, shared: &Shared) -> Result<(), Failure> {
+        match self {
+            Self::Stranger => Err(Failure::forbidden(
+                "Pages of this origin may not come into the rooms; ice.origins lists those that may",
+            )),
+            Self::Unsaid if !shared.live().rooms.native_clients => Err(Failure::forbidden(
+                "Programs without an Origin may not come into the rooms (rooms.native-clients)",
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,14 +1,67 @@
 //! Answers: JSON, errors, and the headers that all of them carry.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::body::Bytes;
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-pub(super) type Reply = Response<Full<Bytes>>;
+use super::events::EventBody;
+
+pub(super) type Reply = Response<Content>;
+
+/// What follows the headers.
+#[derive(Debug)]
+pub(super) enum Content {
+    Full(Full<Bytes>),
+    Events(EventBody),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Full(Full::default())
+    }
+}
+
+impl From<Bytes> for Content {
+    fn from(bytes: Bytes) -> Self {
+        Self::Full(Full::new(bytes))
+    }
+}
+
+impl HttpBody for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Full(body) => Pin::new(body).poll_frame(context),
+            Self::Events(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(body) => body.is_end_stream(),
+            Self::Events(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(body) => body.size_hint(),
+            Self::Events(body) => body.size_hint(),
+        }
+    }
+}
 
 /// An error as callers see it: `{"error": for programs, "message": for people, "retry_after": seconds or null}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +123,11 @@ impl Failure {
             .with(header::SEC_WEBSOCKET_VERSION, "13")
     }
 
+    pub(super) fn session_expired() -> Self {
+        let message = "There is no such connection, or no more; open /v1/events again";
+        Self::new(StatusCode::GONE, "session_expired", message)
+    }
+
     pub(super) fn rate_limited(after: Duration) -> Self {
         let message = "Too many requests from your address; an API key has no such limit";
         let retry_after = Some(after);
@@ -115,13 +173,20 @@ pub(super) fn json(status: StatusCode, body: String) -> Reply {
 
 pub(super) fn with_type(status: StatusCode, kind: &'static str, body: Bytes) -> Reply {
     let mut reply = empty(status);
-    *reply.body_mut() = Full::new(body);
+    *reply.body_mut() = body.into();
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     reply
 }
 
+/// An answer that goes on for as long as there are events.
+pub(super) fn stream(events: EventBody) -> Reply {
+    let mut reply = empty(StatusCode::OK);
+    *reply.body_mut() = Content::Events(events);
+    reply
+}
+
 pub(super) fn empty(status: StatusCode) -> Reply {
-    let mut reply = Response::new(Full::default());
+    let mut reply = Response::new(Content::default());
     *reply.status_mut() = status;
     reply.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
-use super::reply::{Failure, Reply, with_type};
+use super::reply::{Content, Failure, Reply, with_type};
 #[cfg(feature = "socketio")]
 use super::socketio;
-use super::{Peer, ice, websocket};
+use super::{Peer, events, ice, websocket};
 
 /// Answers one request.
 pub(super) async fn answer(peer: &Arc<Peer>, request: Request<Incoming>) -> Reply {
@@ -27,7 +26,7 @@ pub(super) async fn answer(peer: &Arc<Peer>, request: Request<Incoming>) -> Repl
         if reply.status() != StatusCode::NOT_MODIFIED {
             reply.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         }
-        *reply.body_mut() = Full::default();
+        *reply.body_mut() = Content::default();
     }
     reply
 }
@@ -43,6 +42,8 @@ async fn route(peer: &Arc<Peer>, request: Request<Incoming>) -> Result<Reply, Fa
     }
     match path {
         "/v1/ws" => websocket::answer(peer, request),
+        "/v1/events" => events::listen(peer, &request),
+        "/v1/send" => Ok(events::send(peer, request).await),
         "/healthz" => health(&request, true),
         "/readyz" => health(&request, !peer.shared.is_stopping() && !peer.shared.is_draining()),
         path => {

@@ -31,7 +31,6 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::hub::Issuer;
 use super::origin::Caller;
 use super::outbox::{Next, Outbox};
 use super::reply::{self, Failure, Reply};
@@ -46,14 +45,15 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Checks the opening handshake, and goes on with the WebSocket once the answer is sent.
 pub(super) fn answer(peer: &Arc<Peer>, mut request: Request<Incoming>) -> Result<Reply, Failure> {
-    let accept = check(peer, &request)?;
+    let (accept, protocol) = check(peer, &request)?;
     let host = peer.shared.host(&request);
+    let known = protocol == SUBPROTOCOL;
     let from = peer.client(request.headers());
     let upgrade = hyper::upgrade::on(&mut request);
     let peer = peer.clone();
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => serve(&peer, from, upgraded, host.as_ref()).await,
+            Ok(upgraded) => serve(&peer, from, upgraded, host, known).await,
             Err(error) => log::debug!(peer:% = peer.address; "no WebSocket: {error}"),
         }
     });
@@ -62,13 +62,13 @@ pub(super) fn answer(peer: &Arc<Peer>, mut request: Request<Incoming>) -> Result
     let headers = reply.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     Ok(reply)
 }
 
-/// The value of Sec-WebSocket-Accept.
-fn check(peer: &Peer, request: &Request<Incoming>) -> Result<HeaderValue, Failure> {
+/// The values of Sec-WebSocket-Accept and Sec-WebSocket-Protocol.
+fn check(peer: &Peer, request: &Request<Incoming>) -> Result<(HeaderValue, HeaderValue), Failure> {
     let headers = request.headers();
     if request.method() != Method::GET {
         return Err(Failure::method_not_allowed("GET"));
@@ -78,22 +78,33 @@ fn check(peer: &Peer, request: &Request<Incoming>) -> Result<HeaderValue, Failur
     if !asked || !version || request.version() != Version::HTTP_11 {
         return Err(Failure::upgrade_required());
     }
-    if Caller::of(request, &peer.shared.live().ice.origins) == Caller::Stranger {
-        let message = "Pages of this origin may not open a WebSocket; ice.origins lists those that may";
-        return Err(Failure::forbidden(message));
-    }
+    Caller::of(request, &peer.shared.live().ice.origins).may_join(&peer.shared)?;
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
     if STANDARD.decode(key).map_or(0, |key| key.len()) != 16 {
         return Err(Failure::bad_request("Sec-WebSocket-Key is not 16 bytes in base64"));
     }
-    if !lists(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
-        let message = "Offer the subprotocol: new WebSocket(url, \"ternd.v1\")";
-        return Err(Failure::bad_request(message));
-    }
+    let protocol = match lists(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        true => HeaderValue::from_static(SUBPROTOCOL),
+        // A browser tells its page nothing of a handshake that was refused: the page learns it from the WebSocket.
+        false => other_version(headers)
+            .ok_or_else(|| Failure::bad_request("Offer the subprotocol: new WebSocket(url, \"ternd.v1\")"))?,
+    };
     if peer.shared.is_stopping() {
         return Err(Failure::unavailable("The server is about to stop"));
     }
-    HeaderValue::try_from(derive_accept_key(key)).map_err(|_| Failure::bad_request("Sec-WebSocket-Key"))
+    let accept = HeaderValue::try_from(derive_accept_key(key));
+    Ok((accept.map_err(|_| Failure::bad_request("Sec-WebSocket-Key"))?, protocol))
+}
+
+/// The first offer that is another version of this protocol.
+fn other_version(headers: &HeaderMap) -> Option<HeaderValue> {
+    let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
+    let offers = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let version = |offer: &&str| {
+        let number = offer.strip_prefix("ternd.v").unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    HeaderValue::try_from(offers.map(str::trim).find(version)?).ok()
 }
 
 /// Does a header with a list of words have this one?
@@ -104,8 +115,10 @@ pub(super) fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
 
 /// Why reading ended.
 enum End {
-    /// The client is gone, or said goodbye.
-    Gone,
+    /// The connection is lost.
+    Lost,
+    /// The client closed it as one does who is done: a page that is left, or that says so.
+    Done,
     /// It said more than it may.
     TooLarge,
     /// It does not speak WebSocket: close code and reason.
@@ -117,12 +130,11 @@ struct Link<'a> {
     shared: &'a Shared,
     id: ConnectionId,
     outbox: &'a Outbox,
-    host: Option<&'a Host>,
     /// When the client was heard last: milliseconds of the monotonic clock.
     heard: AtomicU64,
 }
 
-async fn serve(peer: &Peer, from: IpAddr, upgraded: Upgraded, host: Option<&Host>) {
+async fn serve(peer: &Peer, from: IpAddr, upgraded: Upgraded, host: Option<Host>, known: bool) {
     let shared = &*peer.shared;
     let rooms = shared.live().rooms.clone();
     let config = WebSocketConfig::default()
@@ -136,12 +148,15 @@ async fn serve(peer: &Peer, from: IpAddr, upgraded: Upgraded, host: Option<&Host
     let socket = Socket::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
 
     shared.counters.websockets.add();
-    let (id, outbox) = shared.hub.connected(shared, from);
-    let link = Link { shared, id, outbox: &outbox, host, heard: AtomicU64::new(0) };
+    let (id, outbox) = shared.hub.connected(shared, from, host);
+    if !known {
+        shared.hub.act(shared, |rooms, now| rooms.wrong_version(now, id));
+    }
+    let link = Link { shared, id, outbox: &outbox, heard: AtomicU64::new(0) };
     link.hear();
     log::debug!(connection = id.0, peer:% = peer.address; "WebSocket opened");
     link.live(socket).await;
-    shared.hub.disconnected(shared, id);
+    shared.hub.disconnected(shared, id, false);
     log::debug!(connection = id.0; "WebSocket closed");
 }
 
@@ -154,7 +169,8 @@ impl Link<'_> {
         tokio::select! {
             (stream, end) = &mut read => {
                 let (code, reason) = match end {
-                    End::Gone => return,
+                    End::Lost => return,
+                    End::Done => return self.shared.hub.disconnected(self.shared, self.id, true),
                     End::TooLarge => {
                         self.shared.hub.act(self.shared, |rooms, now| rooms.too_large(now, self.id));
                         (close::TOO_BIG, "message too big")
@@ -163,14 +179,14 @@ impl Link<'_> {
                 };
                 // Unless the rooms have closed it already.
                 self.outbox.close(code, reason);
-                self.shared.hub.disconnected(self.shared, self.id);
+                self.shared.hub.disconnected(self.shared, self.id, true);
                 let Ok(sink) = timeout(linger, write).await else { return };
                 if let Ok(socket) = sink.reunite(stream) {
                     let _ = timeout(linger, drain(socket.into_inner())).await;
                 }
             }
             _ = &mut write => {
-                self.shared.hub.disconnected(self.shared, self.id);
+                self.shared.hub.disconnected(self.shared, self.id, false);
                 let _ = timeout(linger, read).await;
             }
             () = self.silence() => {
@@ -186,14 +202,14 @@ impl Link<'_> {
     }
 
     async fn read(&self, mut stream: SplitStream<Socket>) -> (SplitStream<Socket>, End) {
-        let Self { shared, id, host, .. } = *self;
+        let Self { shared, id, .. } = *self;
+        let mut done = false;
         loop {
             let message = stream.next().await;
             self.hear();
             let end = match message {
                 Some(Ok(Message::Text(text))) => {
-                    let mut issuer = Issuer { shared, host };
-                    shared.hub.act(shared, |rooms, now| rooms.received(now, id, text.as_str(), &mut issuer));
+                    shared.hub.received(shared, id, text.as_str());
                     // The receivers' writers come first: a burst of one must not look like slowness of another.
                     tokio::task::yield_now().await;
                     continue;
@@ -203,13 +219,18 @@ impl Link<'_> {
                     continue;
                 }
                 // The library answers pings and closes; it goes on to send that when it is read further.
+                Some(Ok(Message::Close(frame))) => {
+                    done = frame.is_some_and(|frame| matches!(u16::from(frame.code), 1000 | 1001));
+                    continue;
+                }
                 Some(Ok(_)) => continue,
-                None => End::Gone,
+                _ if done => End::Done,
+                None => End::Lost,
                 Some(Err(Error::Capacity(_))) => End::TooLarge,
                 Some(Err(Error::Utf8(_))) => End::Broken(1007, "text that is not UTF-8"),
-                Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => End::Gone,
+                Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => End::Lost,
                 Some(Err(Error::Protocol(_))) => End::Broken(1002, "not speaking RFC 6455"),
-                Some(Err(_)) => End::Gone,
+                Some(Err(_)) => End::Lost,
             };
             return (stream, end);
         }

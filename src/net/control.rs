@@ -141,4 +141,15 @@ impl Control {
     pub fn kick(&self, who: impl Fn(&Listed) -> bool + Clone + Send + 'static) -> Result<usize, Stuck> {
         Ok(self.each(move |shard, now| shard.server.kick(now, &who))?.iter().sum())
     }
+
+    /// Ends all allocations of a user, and lets it make no new ones until its last credential has expired, at `expires`
+    /// (seconds since the Unix epoch). Does not wait for the shards: it may be called where nothing may block.
+    pub fn revoke(&self, user: &str, expires: u64) {
+        let user = Arc::<str>::from(user);
+        for mailbox in self.mailboxes.iter() {
+            let user = user.clone();
+            let work = move |shard: &mut Shard, now| shard.server.revoke(now, &user, expires);
+            mailbox.send(Command::Control(Box::new(work)));
+        }
+    }
 }

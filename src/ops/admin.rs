@@ -5,6 +5,7 @@
 //! GET  /v1/status          GET  /v1/allocations?user=U              POST /v1/kick?user=U | client=A | allocation=R
 //! POST /v1/reload          POST /v1/credentials?user=U&ttl=SECONDS  GET  /v1/log-level
 //! POST /v1/drain           GET  /metrics                            POST /v1/log-level?level=L&module=M
+//! GET  /v1/rooms?after=ROOM                                         POST /v1/kick?room=ROOM&peer=PEER&ban=SECONDS
 //! ```
 
 use std::collections::HashMap;
@@ -26,7 +27,11 @@ use tokio::task::JoinHandle;
 use super::daemon::Daemon;
 use super::serve::{self, Reply};
 use super::{StartError, log, metrics};
+use crate::signal::{MemberListing, RoomListing};
 use crate::turn::{Listed, RelayTransport};
+
+/// As many rooms as one answer lists; `after` goes on from the last of them.
+const ROOMS: usize = 1_000;
 
 /// Bound, and not yet served.
 pub(super) struct Admin {
@@ -124,6 +129,8 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             let list = daemon.allocations(parameter("user"))?;
             Ok(list.iter().map(allocation).collect())
         }
+        ("GET", "/v1/rooms") => Ok(daemon.http().rooms(parameter("after"), ROOMS).iter().map(room).collect()),
+        ("POST", "/v1/kick") if parameters.contains_key("peer") => put_out(daemon, &parameters),
         ("POST", "/v1/kick") => kick(daemon, &parameters),
         ("POST", "/v1/reload") => {
             let outcome = daemon.reload();
@@ -185,6 +192,38 @@ fn kick(daemon: &Daemon, parameters: &HashMap<String, String>) -> Result<Value, 
         _ => listed.relays.iter().any(|relay| relay.to_string() == value),
     })?;
     Ok(json!({ "ended": ended }))
+}
+
+/// Puts a member out of its room. Its credentials end with that, and what was allocated with them.
+fn put_out(daemon: &Daemon, parameters: &HashMap<String, String>) -> Result<Value, Refused> {
+    let parameter = |name: &str| parameters.get(name).map(String::as_str).unwrap_or_default();
+    let (room, peer) = (parameter("room"), parameter("peer"));
+    let ban = match parameter("ban") {
+        "" => 0,
+        text => text
+            .parse()
+            .ok()
+            .filter(|ban| *ban <= 86_400)
+            .ok_or_else(|| bad("ban: write seconds, at most a day"))?,
+    };
+    if !daemon.http().kick(room, peer, Duration::from_secs(ban)) {
+        return Err(Refused(StatusCode::NOT_FOUND, format!("room {room:?} has no member {peer:?}")));
+    }
+    Ok(json!({ "ended": 1 }))
+}
+
+fn room(listed: &RoomListing) -> Value {
+    let member = |member: &MemberListing| {
+        json!({
+            "peer": &*member.peer, "name": member.name.as_deref(), "from": member.from.to_string(),
+            "here": member.here, "moderator": member.moderator,
+        })
+    };
+    let members: Vec<_> = listed.members.iter().map(member).collect();
+    json!({
+        "room": &*listed.name, "capacity": listed.capacity, "pin": listed.pin, "locked": listed.locked,
+        "members": members,
+    })
 }
 
 fn levels() -> Value {

@@ -215,7 +215,10 @@ impl Daemon {
             0
         });
         let deadline = lock(&self.setup).config.drain_timeout;
-        if running == 0 || deadline.is_zero() {
+        let at_once = running == 0 || deadline.is_zero();
+        // It may be over sooner; then the close tells them.
+        self.http.drain_rooms(if at_once { Duration::ZERO } else { deadline });
+        if at_once {
             info!("stopping: {why}");
             self.phase.send_replace(Phase::Stopping);
         } else {

@@ -22,7 +22,7 @@ use super::StartError;
 use super::daemon::Daemon;
 use super::serve::{self, Reply};
 use crate::config::{Config, DEFAULT_METRICS};
-use crate::{http, net, turn};
+use crate::{http, net, signal, turn};
 
 /// Where it listens, and how.
 pub(super) type Bound = (SocketAddr, std::net::TcpListener);
@@ -141,7 +141,7 @@ impl Writer<'_> {
         self.gauges(name, help, [(Vec::new(), value)])
     }
 
-    fn histogram(&mut self, name: &str, help: &str, values: &http::Histogram) -> fmt::Result {
+    fn histogram(&mut self, name: &str, help: &str, values: &signal::Histogram) -> fmt::Result {
         let seconds = |ms: u64| ms as f64 / 1000.0;
         let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
         let mut buckets: Vec<_> = values.bounds.iter().map(|b| seconds(*b)).zip(values.counts).collect();
@@ -316,11 +316,11 @@ impl Snapshot {
                 .map(|(direction, n)| (vec![("direction", direction)], n)),
         )?;
         to.counter("room_errors", "Error frames among those sent", figures.signal.errors)?;
-        self.reports(to, &counters.reports.totals())
+        self.reports(to, &self.http.reports())
     }
 
     /// What clients say of their connections.
-    fn reports(&self, to: &mut Writer<'_>, totals: &http::Totals) -> fmt::Result {
+    fn reports(&self, to: &mut Writer<'_>, totals: &signal::Reports) -> fmt::Result {
         to.counters(
             "client_reports",
             "What clients report of their peer connections, by state",

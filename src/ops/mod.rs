@@ -48,6 +48,8 @@ enum StartError {
     Random(#[from] getrandom::Error),
     #[error("{0}")]
     System(#[from] io::Error),
+    #[error("{key}: {error}")]
+    Token { key: &'static str, error: http::BadKey },
     #[error("no address of this machine is fit to relay from; name one in relay.addresses")]
     NoRelayAddress,
     #[error("admin.socket {}: {error}", .path.display())]
@@ -98,7 +100,9 @@ async fn live(setup: Setup, path: Option<&Path>, relay: &Relay, clock: Clock) ->
     let handoff = relay.handoff();
     let turn: http::TurnSink =
         Arc::new(move |socket, client, tls, early| handoff.adopt(socket, client, tls, early));
-    let server = http::Server::bind(setup.http(), setup.services(clock, turn)?).await?;
+    let revoker = relay.control();
+    let revoke: http::RevokeSink = Arc::new(move |user, expires| revoker.revoke(user, expires));
+    let server = http::Server::bind(setup.http(), setup.services(clock, turn, revoke)?).await?;
     let metrics = metrics::bind(&setup.config)?;
     let admin = admin::bind(setup.config.admin_socket.as_deref())?;
     let (mut hangup, mut terminate, mut interrupt) =

@@ -8,8 +8,8 @@ use log::info;
 use super::StartError;
 use super::state::OwnSecret;
 use crate::auth::Authenticator;
-use crate::config::{Config, Listen};
-use crate::http::{self, TurnSink};
+use crate::config::{Config, JwtKind, Listen};
+use crate::http::{self, RevokeSink, TokenKind, TurnSink};
 use crate::net::clock::Clock;
 use crate::net::{self, detect};
 use crate::turn::{self, RelayAddress};
@@ -24,6 +24,8 @@ pub(super) struct Setup {
     pub interfaces: Vec<IpAddr>,
     /// For all listeners with TLS.
     pub tls: Arc<rustls::ServerConfig>,
+    /// What the tokens of clients are checked with.
+    tokens: Arc<http::Tokens>,
     nonce_key: [u8; 32],
     /// Listeners from systemd.
     inherited: Arc<Vec<TcpListener>>,
@@ -77,7 +79,8 @@ impl Setup {
             (None, _) => net::tls::self_signed(names(&config, &relay_addresses, &interfaces))?,
         };
         let auth = Arc::new(Authenticator::new(config.auth.clone(), nonce_key));
-        Ok(Self { config, auth, own_secret, relay_addresses, interfaces, tls, nonce_key, inherited })
+        let tokens = Arc::new(tokens(&config)?);
+        Ok(Self { config, auth, own_secret, relay_addresses, interfaces, tls, tokens, nonce_key, inherited })
     }
 
     /// What a running daemon can't take over from here: the keys.
@@ -160,7 +163,12 @@ impl Setup {
         }
     }
 
-    pub(super) fn services(&self, clock: Clock, turn: TurnSink) -> Result<http::Services, StartError> {
+    pub(super) fn services(
+        &self,
+        clock: Clock,
+        turn: TurnSink,
+        revoke: RevokeSink,
+    ) -> Result<http::Services, StartError> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)?;
         Ok(http::Services {
@@ -172,6 +180,8 @@ impl Setup {
             clock,
             seed,
             turn,
+            tokens: self.tokens.clone(),
+            revoke,
         })
     }
 
@@ -195,6 +205,7 @@ impl Setup {
             tls: self.tls.clone(),
             handshake_timeout: self.config.connections.handshake_timeout,
             proxies: self.proxies(),
+            tokens: self.tokens.clone(),
         }
     }
 
@@ -220,6 +231,27 @@ impl Setup {
             (None, None) => "localhost".into(),
         }
     }
+}
+
+/// The keys that the rooms take tokens of.
+fn tokens(config: &Config) -> Result<http::Tokens, StartError> {
+    let jwt = &config.jwt;
+    let mut tokens = http::Tokens::new(jwt.audience.clone(), jwt.issuer.clone());
+    for key in &jwt.keys {
+        let kind = match key.kind {
+            JwtKind::Hs256 => TokenKind::Hs256,
+            JwtKind::Rs256 => TokenKind::Rs256,
+            JwtKind::Es256 => TokenKind::Es256,
+            JwtKind::EdDsa => TokenKind::EdDsa,
+        };
+        let added = tokens.add(key.id.clone(), kind, &key.bytes);
+        added.map_err(|error| StartError::Token { key: "rooms.jwt.keys", error })?;
+    }
+    if let Some(jwks) = &jwt.jwks {
+        let error = |error| StartError::Token { key: "rooms.jwt.jwks-file", error };
+        tokens.add_jwks(jwks).map_err(error)?;
+    }
+    Ok(tokens)
 }
 
 /// What sockets are bound to.

@@ -22,7 +22,7 @@ pub mod close {
     pub const SLOW: u16 = 4004;
     /// A newer connection took the session.
     pub const REPLACED: u16 = 4005;
-    /// Put out of the room by the operator.
+    /// Put out of the room by a moderator.
     pub const KICKED: u16 = 4006;
     /// The server is about to stop.
     pub const DRAINING: u16 = 4007;
@@ -69,21 +69,21 @@ macro_rules! error_codes {
 error_codes! {
     /// Not a message of `ternd.v1`, or a field of it is wrong.
     BadMessage = "bad_message", Fatal::Sometimes(close::PROTOCOL);
-    /// Reserved: the subprotocol is the version.
+    /// The subprotocol is of another version.
     UnsupportedVersion = "unsupported_version", Fatal::Always(close::VERSION);
-    /// Reserved: no token is asked for.
+    /// The token can't be verified.
     Unauthorized = "unauthorized", Fatal::Always(close::AUTH);
-    /// Reserved: no token is asked for.
+    /// The token is over.
     TokenExpired = "token_expired", Fatal::Always(close::AUTH);
     /// The server does not do this for this client.
     Forbidden = "forbidden", Fatal::Never;
-    /// Reserved: rooms have no PIN.
+    /// Not the PIN of the room, or one where there is none.
     BadPin = "bad_pin", Fatal::Never;
-    /// The room does not exist, and no more rooms may be made.
+    /// The room does not exist, and this client may not make it, or nobody any more.
     CreateDenied = "create_denied", Fatal::Never;
     /// The room has all the members it may have.
     RoomFull = "room_full", Fatal::Never;
-    /// Reserved: rooms can't be locked.
+    /// A moderator locked the room.
     RoomLocked = "room_locked", Fatal::Never;
     /// The room does not exist, and the client asked not to make it.
     RoomNotFound = "room_not_found", Fatal::Never;
@@ -93,19 +93,19 @@ error_codes! {
     PeerNotFound = "peer_not_found", Fatal::Never;
     /// This needs a room.
     NotInRoom = "not_in_room", Fatal::Never;
-    /// The message is beyond the size limit.
-    TooLarge = "too_large", Fatal::Always(close::TOO_BIG);
+    /// The message is beyond the size limit, or the state of the room would be.
+    TooLarge = "too_large", Fatal::Sometimes(close::TOO_BIG);
     /// Too many messages, or connections.
     RateLimited = "rate_limited", Fatal::Sometimes(close::RATE);
     /// The client reads too slowly. Seen as a close code only: the queue for a message to say so is full.
     SlowConsumer = "slow_consumer", Fatal::Always(close::SLOW);
-    /// Reserved: sessions can't be resumed.
+    /// There is no such connection: the answer to a POST, not to a message.
     SessionExpired = "session_expired", Fatal::Never;
-    /// Reserved: sessions can't be resumed.
+    /// A newer connection resumed the session.
     SessionReplaced = "session_replaced", Fatal::Always(close::REPLACED);
-    /// Reserved: the operator can't kick.
+    /// A moderator, or the operator, put the client out of the room.
     Kicked = "kicked", Fatal::Always(close::KICKED);
-    /// Reserved: a stop is not announced.
+    /// The server is about to stop.
     Draining = "draining", Fatal::Always(close::DRAINING);
     /// A fault of the server.
     Internal = "internal", Fatal::Never;
@@ -131,6 +131,10 @@ impl Refusal {
     /// A known request with a wrong field.
     pub(super) fn bad(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::BadMessage, message)
+    }
+
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Forbidden, message)
     }
 
     pub(super) fn malformed(message: impl Into<String>) -> Self {

@@ -33,10 +33,33 @@ pub enum Event {
         /// How many members the room has with it. 1: it made the room.
         members: usize,
     },
-    /// A member left a room, or its connection is gone.
-    Left {
-        /// Its connection.
+    /// A member lost its connection; its place is kept for a while.
+    Away {
+        /// The room.
+        room: Arc<str>,
+        /// The member.
+        peer: Arc<str>,
+    },
+    /// A session goes on with another connection.
+    Resumed {
+        /// The new one.
         connection: ConnectionId,
+        /// The session.
+        session: Arc<str>,
+        /// How many events it had missed.
+        missed: usize,
+    },
+    /// A member was put out of a room.
+    Kicked {
+        /// The room.
+        room: Arc<str>,
+        /// The member.
+        peer: Arc<str>,
+        /// Who did it; `None`: the operator.
+        by: Option<Arc<str>>,
+    },
+    /// A member left a room, or did not come back in time.
+    Left {
         /// The room.
         room: Arc<str>,
         /// The member.
@@ -88,6 +111,8 @@ pub struct Report {
     pub remote: Option<ReportedCandidate>,
     /// How the client reaches its relay.
     pub relay: Option<ReportedTransport>,
+    /// The address family of the local candidate in use.
+    pub family: Option<ReportedFamily>,
     /// Round-trip time in milliseconds.
     pub rtt_ms: Option<u64>,
     /// ICE candidate errors; at most 16.
@@ -128,6 +153,15 @@ pub enum ReportedTransport {
     Udp,
     Tcp,
     Tls,
+}
+
+/// Families of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "named by themselves")]
+pub enum ReportedFamily {
+    Ipv4,
+    Ipv6,
 }
 
 /// An `icecandidateerror` of the browser.

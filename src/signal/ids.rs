@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ahash::RandomState;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -37,15 +38,28 @@ impl Ids {
         self.next("r_", 26)
     }
 
+    /// Keys a hash table.
+    pub(super) fn hasher(&mut self) -> RandomState {
+        let [a, b, c, d] = [(); 4].map(|()| {
+            let bytes = self.bytes("h_");
+            bytes.iter().take(8).fold(0, |word, byte| word << 8 | u64::from(*byte))
+        });
+        RandomState::with_seeds(a, b, c, d)
+    }
+
     fn next(&mut self, prefix: &str, letters: usize) -> String {
+        let random = self.bytes(prefix);
+        let letters = random.iter().take(letters).map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));
+        prefix.chars().chain(letters).collect()
+    }
+
+    fn bytes(&mut self, prefix: &str) -> [u8; 32] {
         self.count += 1;
         #[expect(clippy::expect_used, reason = "an HMAC takes a key of any length")]
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&*self.seed).expect("any length");
         mac.update(prefix.as_bytes());
         mac.update(&self.count.to_be_bytes());
-        let random = mac.finalize().into_bytes();
-        let letters = random.iter().take(letters).map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));
-        prefix.chars().chain(letters).collect()
+        mac.finalize().into_bytes().into()
     }
 }
 

@@ -12,17 +12,28 @@
 //! empty after every call: text frames, closes, and events for the log. Randomness enters once, as a seed.
 //!
 //! A connection carries one session, a session is a member of at most one room, and a room exists as long as
-//! it has members. Each connection owns all that is known about it; a room is the list of its members in the
-//! order they came, and that order decides the roles of every pair (`wire::Roles`).
+//! it has members. A session outlives its connection for a while (`session.rs`). A room is the list of its members in
+//! the order they came, and that order decides the roles of every pair (`frame::Roles`).
 //!
-//! To see a message pass, read [`Rooms::received`], `requests.rs` (one function per request), `wire.rs`.
+//! To see a message pass, read [`Rooms::received`], `wire.rs`, `requests.rs` (one function per request), `frame.rs`.
 
+mod access;
 mod bucket;
 mod error;
 mod event;
+mod frame;
+mod hello;
 mod ids;
+mod join;
 mod json;
+mod link;
+mod listing;
+mod moderation;
+mod rate;
+mod reports;
 mod requests;
+mod room;
+mod session;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -30,22 +41,32 @@ mod text;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use crate::auth::Secret;
 use crate::time::{Instant, Now};
 
+pub use access::{Access, BadToken, Claims, Role, RoomClaim, invite, read_invite};
 pub use error::{ErrorCode, Fatal, close};
-pub use event::{Event, Report, ReportedCandidate, ReportedError, ReportedState, ReportedTransport};
+pub use event::{
+    Event, Report, ReportedCandidate, ReportedError, ReportedFamily, ReportedState, ReportedTransport,
+};
+pub use listing::{MemberListing, RoomListing};
+pub(crate) use rate::{Rate, block_of};
+pub use reports::{Histogram, Reports};
 pub use settings::Settings;
 
-use bucket::{Bucket, Verdict};
+use bucket::Bucket;
 use error::Refusal;
+use frame::Frame;
 use ids::Ids;
-use wire::Frame;
+use link::{Link, Phase};
+use room::Room;
+use session::{Buckets, Session, SessionKey};
 
 /// The WebSocket subprotocol that clients ask for. It is the version of the protocol, too.
 pub const SUBPROTOCOL: &str = "ternd.v1";
@@ -54,13 +75,24 @@ pub const SUBPROTOCOL: &str = "ternd.v1";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// Issues the `iceServers` of a member: the rooms don't know how.
-pub trait IceIssuer {
-    /// An `{"iceServers": [...], "ttl": N, ...}` object for a member of a room.
+/// Issues what the rooms hand on and can't make: they know neither relays nor keys.
+pub trait Authority {
+    /// An `{"iceServers": [...], "ttl": N, ...}` object for a member of a room. Its credential must be revoked by
+    /// the name of the peer alone: no two members of any rooms share one.
     ///
     /// # Errors
     /// A sentence for the client, if none can be issued.
     fn issue(&mut self, now: Now, room: &str, peer: &str) -> Result<Box<RawValue>, String>;
+
+    /// What a token says, if it can be verified. Invites of this server don't come here, and the time of the
+    /// claims is looked at afterwards.
+    ///
+    /// # Errors
+    /// [`BadToken`].
+    fn verify(&mut self, now: Now, token: &str) -> Result<Claims, BadToken> {
+        let (_, _) = (now, token);
+        Err(BadToken::Invalid("This server takes no tokens but its own invites".into()))
+    }
 }
 
 /// What the rooms want done, in order.
@@ -83,6 +115,18 @@ pub enum Output {
         /// For people.
         reason: &'static str,
     },
+    /// The credential of this connection's member is almost over: answer with [`Rooms::refresh_ice`].
+    RefreshIce {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// A member is gone: its credentials and what was allocated with them must end.
+    Revoke {
+        /// Who.
+        peer: Arc<str>,
+        /// When the last of its credentials would end by itself, in seconds since the Unix epoch.
+        expires: u64,
+    },
     /// Something an operator may want to know.
     Event(Event),
 }
@@ -96,8 +140,30 @@ pub struct Counters {
     pub sent: u64,
     /// Error frames among them.
     pub errors: u64,
+    /// Messages refused because there were too many, of whatever kind.
+    pub rate_limited: u64,
+    /// Sessions begun.
+    pub sessions: u64,
+    /// Tokens that were refused.
+    pub bad_tokens: u64,
     /// Successful joins.
     pub joins: u64,
+    /// Wrong PINs.
+    pub bad_pins: u64,
+    /// Sessions that went on with another connection.
+    pub resumes: u64,
+    /// Sessions whose client came back with the right secret, but had missed too much.
+    pub resumes_failed: u64,
+    /// Connections closed because a newer one took their session.
+    pub replaced: u64,
+    /// Sessions whose client did not come back in time.
+    pub lapsed: u64,
+    /// Members put out of a room.
+    pub kicked: u64,
+    /// Connections closed because they read too slowly.
+    pub slow: u64,
+    /// Credentials issued, with a join, on request, or because the last one was almost over.
+    pub credentials: u64,
 }
 
 /// All rooms of a server.
@@ -105,93 +171,80 @@ pub struct Counters {
 pub struct Rooms {
     settings: Settings,
     ids: Ids,
-    connections: BTreeMap<ConnectionId, Connection>,
-    /// Connections in the order they came into each room. Never empty.
-    rooms: BTreeMap<Arc<str>, Vec<ConnectionId>>,
-    /// How many connections each address (IPv6: /64) has.
+    invite_secret: Secret,
+    links: BTreeMap<ConnectionId, Link>,
+    sessions: BTreeMap<SessionKey, Session>,
+    by_id: BTreeMap<Arc<str>, SessionKey>,
+    rooms: BTreeMap<Arc<str>, Room>,
+    /// How many connections each address (IPv6: /64) has, and how many sessions that wait to be resumed.
     addresses: BTreeMap<IpAddr, usize>,
-    /// Connections that owe a hello, and until when.
-    waiting: BTreeSet<(Instant, ConnectionId)>,
+    away_by_address: BTreeMap<IpAddr, usize>,
+    away: usize,
+    /// Bytes of events kept for all sessions.
+    replay_bytes: usize,
+    last_session: u64,
+    joins: Rate,
+    wrong_pins: Rate,
+    credentials: Rate,
+    timers: BTreeSet<(Instant, Timer)>,
+    draining: bool,
     outputs: VecDeque<Output>,
     counters: Counters,
+    reports: Reports,
 }
 
-/// One WebSocket.
-#[derive(Debug)]
-struct Connection {
-    from: IpAddr,
-    bucket: Bucket,
-    /// Frames that were not even a JSON object with a type.
-    malformed: u32,
-    phase: Phase,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// Hello is due by then.
-    Waiting(Instant),
-    Greeted(Session),
-}
-
-/// What begins with hello.
-#[derive(Debug)]
-struct Session {
-    /// The number of the last event sent.
-    seq: u64,
-    place: Option<Place>,
-}
-
-/// Where a session is a member.
-#[derive(Clone, Debug)]
-struct Place {
-    room: Arc<str>,
-    peer: Arc<str>,
-    name: Option<Arc<str>>,
-}
-
-impl Connection {
-    fn session(&mut self) -> Option<&mut Session> {
-        match &mut self.phase {
-            Phase::Greeted(session) => Some(session),
-            Phase::Waiting(_) => None,
-        }
-    }
-
-    fn place(&self) -> Option<&Place> {
-        match &self.phase {
-            Phase::Greeted(session) => session.place.as_ref(),
-            Phase::Waiting(_) => None,
-        }
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A connection owes a hello.
+    Hello(ConnectionId),
+    /// A session was not resumed.
+    Away(SessionKey),
+    /// The credential of a member is almost over.
+    Ice(SessionKey),
 }
 
 /// What the driver calls.
 impl Rooms {
     /// No rooms yet. `seed` must be random: ids and secrets come from it.
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
+        let mut ids = Ids::new(seed);
+        let invite_secret = invite_secret(&settings, &mut ids);
+        let mut rate = |per_minute| Rate::new(per_minute, ids.hasher());
         Self {
+            joins: rate(settings.joins_per_minute),
+            wrong_pins: rate(settings.wrong_pins_per_minute),
+            credentials: rate(settings.credentials_per_minute),
             settings,
-            ids: Ids::new(seed),
-            connections: BTreeMap::new(),
+            ids,
+            invite_secret,
+            links: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            by_id: BTreeMap::new(),
             rooms: BTreeMap::new(),
             addresses: BTreeMap::new(),
-            waiting: BTreeSet::new(),
+            away_by_address: BTreeMap::new(),
+            away: 0,
+            replay_bytes: 0,
+            last_session: 0,
+            timers: BTreeSet::new(),
+            draining: false,
             outputs: VecDeque::new(),
             counters: Counters::default(),
+            reports: Reports::default(),
         }
     }
 
     /// A connection was opened; it has [`Settings::hello_timeout`] to say hello. Beyond the bounds on
     /// connections it is closed right away.
     pub fn connected(&mut self, now: Now, connection: ConnectionId, from: IpAddr) {
-        if self.connections.contains_key(&connection) {
+        if self.links.contains_key(&connection) {
             debug_assert!(false, "{connection:?} was reused");
             return;
         }
         let from = block_of(from);
         let here = self.addresses.get(&from).copied().unwrap_or(0);
         for (count, limit, whose) in [
-            (self.connections.len(), self.settings.connections, "Server"),
+            (self.links.len(), self.settings.connections, "Server"),
             (here, self.settings.connections_per_address, "Your address"),
         ] {
             if count >= limit {
@@ -199,72 +252,130 @@ impl Rooms {
                 let refusal = Refusal::new(ErrorCode::RateLimited, message)
                     .retry(FULL_RETRY)
                     .fatal(close::RATE, "too many connections");
-                return self.refuse(connection, None, refusal);
+                return self.refuse(now, connection, None, refusal);
             }
         }
         let deadline = now.instant + self.settings.hello_timeout;
-        let bucket = Bucket::new(now.instant, self.settings.burst);
+        let buckets = Buckets {
+            messages: Bucket::new(now.instant, self.settings.burst),
+            bytes: Bucket::new(now.instant, self.settings.burst_bytes),
+        };
         self.addresses.insert(from, here + 1);
-        self.waiting.insert((deadline, connection));
-        self.connections
-            .insert(connection, Connection { from, bucket, malformed: 0, phase: Phase::Waiting(deadline) });
+        self.timers.insert((deadline, Timer::Hello(connection)));
+        self.links.insert(connection, Link { from, buckets, malformed: 0, phase: Phase::Waiting(deadline) });
+    }
+
+    /// The client offered only other versions of the protocol: it is told so.
+    pub fn wrong_version(&mut self, now: Now, connection: ConnectionId) {
+        let message = format!("This server speaks {SUBPROTOCOL}");
+        let refusal =
+            Refusal::new(ErrorCode::UnsupportedVersion, message).fatal(close::VERSION, "no common version");
+        self.refuse(now, connection, None, refusal);
     }
 
     /// A text frame came in.
-    pub fn received(&mut self, now: Now, connection: ConnectionId, text: &str, ice: &mut dyn IceIssuer) {
-        let Some(admission) = self.admit(now, connection) else { return };
+    pub fn received(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        text: &str,
+        authority: &mut dyn Authority,
+    ) {
+        let Some(admission) = self.admit(now, connection, text.len()) else { return };
         if text.len() > self.settings.max_bytes {
-            return self.refuse_size(connection);
+            return self.refuse_size(now, connection);
         }
         // Read although the rate may refuse it: the answer carries the id, and not many are refused before the end.
         let (id, request) = wire::parse(text, &self.settings);
-        let result =
-            admission.and(request).and_then(|request| self.handle(now, connection, id, request, ice));
+        let request = admission.and(request);
+        let is_hello = matches!(request, Ok(wire::Request::Hello(_)));
+        let result = request.and_then(|request| self.handle(now, connection, id, request, authority));
+        // A hello belongs to its connection: each connection has its own.
+        if !is_hello {
+            self.remember_id(connection, id, &result);
+        }
         if let Err(refusal) = result {
-            self.refuse(connection, id, refusal);
+            self.refuse(now, connection, id, refusal);
         }
     }
 
     /// A binary frame came in: the protocol has none.
     pub fn received_binary(&mut self, now: Now, connection: ConnectionId) {
-        let Some(admission) = self.admit(now, connection) else { return };
+        let Some(admission) = self.admit(now, connection, 0) else { return };
         let refusal = Refusal::malformed("Binary frame; send JSON text frames");
-        self.refuse(connection, None, admission.err().unwrap_or(refusal));
+        self.refuse(now, connection, None, admission.err().unwrap_or(refusal));
     }
 
     /// The driver could not take a frame because it is longer than [`Settings::max_bytes`].
     pub fn too_large(&mut self, now: Now, connection: ConnectionId) {
-        if self.admit(now, connection).is_some() {
-            self.refuse_size(connection);
+        if self.admit(now, connection, 0).is_some() {
+            self.refuse_size(now, connection);
         }
     }
 
     /// The driver's queue towards a connection is full: it is closed with [`close::SLOW`], and nobody waits for it.
-    pub fn slow_consumer(&mut self, _now: Now, connection: ConnectionId) {
-        if self.connections.contains_key(&connection) {
+    /// Its session can be resumed.
+    pub fn slow_consumer(&mut self, now: Now, connection: ConnectionId) {
+        if self.links.contains_key(&connection) {
+            self.counters.slow += 1;
             self.outputs
                 .push_back(Output::Event(Event::Refused { connection, code: ErrorCode::SlowConsumer }));
-            self.close(connection, close::SLOW, "reads too slowly");
+            self.outputs.push_back(Output::Close {
+                connection,
+                code: close::SLOW,
+                reason: "reads too slowly",
+            });
+            self.lose(now, connection);
         }
     }
 
-    /// A connection is gone. The others of its room learn it at once.
-    pub fn disconnected(&mut self, _now: Now, connection: ConnectionId) {
-        self.forget(connection);
+    /// A connection was lost. Its session can be resumed.
+    pub fn disconnected(&mut self, now: Now, connection: ConnectionId) {
+        self.lose(now, connection);
     }
 
-    /// Closes what has not said hello by `now`.
+    /// The client closed the connection as one does who is done. Its session ends.
+    pub fn closed(&mut self, now: Now, connection: ConnectionId) {
+        self.forget(now, connection);
+    }
+
+    /// A member of this connection is to have a fresh credential: the answer to [`Output::RefreshIce`].
+    pub fn refresh_ice(&mut self, now: Now, connection: ConnectionId, authority: &mut dyn Authority) {
+        if let Some((key, _)) = self.session_of(connection)
+            && let Ok(ice) = self.issue(now, key, authority)
+        {
+            let event = Frame::Ice { id: None, seq: Some(0), ice: &ice }.event();
+            self.send_event(key, &event);
+        }
+    }
+
+    /// Does what is due by `now`.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some(&(deadline, connection)) = self.waiting.first()
+        while let Some(&(deadline, timer)) = self.timers.first()
             && deadline <= now.instant
         {
-            self.close(connection, close::HELLO_TIMEOUT, "no hello in time");
+            self.timers.pop_first();
+            match timer {
+                Timer::Hello(connection) => {
+                    self.close(now, connection, close::HELLO_TIMEOUT, "no hello in time");
+                }
+                Timer::Away(key) => {
+                    self.counters.lapsed += 1;
+                    self.end(now, key, None);
+                }
+                Timer::Ice(key) => {
+                    // Who is away gets it with the replay.
+                    if let Some(connection) = self.sessions.get(&key).and_then(Session::connection) {
+                        self.outputs.push_back(Output::RefreshIce { connection });
+                    }
+                }
+            }
         }
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.waiting.first().map(|&(deadline, _)| deadline)
+        self.timers.first().map(|&(deadline, _)| deadline)
     }
 
     /// The next thing to do. Take until `None` after each call.
@@ -272,133 +383,53 @@ impl Rooms {
         self.outputs.pop_front()
     }
 
-    /// Bounds and habits.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// Announces a stop: who is here is told to connect again `after` from now, and nobody new can come.
+    pub fn drain(&mut self, after: Duration) {
+        self.draining = true;
+        let event =
+            Frame::Draining { seq: 0, action: "reconnect", after_ms: after.as_millis() as u64 }.event();
+        for key in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.send_event(key, &event);
+        }
     }
 
-    /// Other bounds and habits from here on. Nobody has to leave for them.
+    /// Other bounds and habits; nobody has to leave for them. With another secret, invites that were made are void.
     pub fn set_settings(&mut self, settings: Settings) {
+        let key = |settings: &Settings| settings.invite_secret.as_ref().map(|secret| secret.bytes.clone());
+        if key(&settings) != key(&self.settings) {
+            self.invite_secret = invite_secret(&settings, &mut self.ids);
+        }
+        self.joins.set(settings.joins_per_minute);
+        self.wrong_pins.set(settings.wrong_pins_per_minute);
+        self.credentials.set(settings.credentials_per_minute);
         self.settings = settings;
     }
 
-    /// Counts since the start.
-    pub fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    /// How many connections there are, greeted or not.
-    pub fn connections(&self) -> usize {
-        self.connections.len()
-    }
-
-    /// How many rooms there are. Each has members.
-    pub fn rooms(&self) -> usize {
-        self.rooms.len()
+    /// Is a stop announced?
+    pub fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// Is nothing kept for anybody?
     pub fn is_empty(&self) -> bool {
-        let Self { connections, rooms, addresses, waiting, outputs, .. } = self;
-        connections.is_empty()
+        let Self { links, sessions, by_id, rooms, addresses, away_by_address, timers, outputs, .. } = self;
+        links.is_empty()
+            && sessions.is_empty()
+            && by_id.is_empty()
             && rooms.is_empty()
             && addresses.is_empty()
-            && waiting.is_empty()
+            && away_by_address.is_empty()
+            && timers.is_empty()
             && outputs.is_empty()
+            && self.away == 0
+            && self.replay_bytes == 0
     }
+}
+
+/// What invites are signed with.
+fn invite_secret(settings: &Settings, ids: &mut Ids) -> Secret {
+    settings.invite_secret.clone().unwrap_or_else(|| Secret::new("made for this run", ids.secret()))
 }
 
 /// When to come back to a server that has no place for another connection.
 const FULL_RETRY: Duration = Duration::from_secs(10);
-
-impl Rooms {
-    /// Counts a frame, and says whether its sender keeps to the rate. `None`: the connection is closed.
-    fn admit(&mut self, now: Now, connection: ConnectionId) -> Option<Result<(), Refusal>> {
-        let state = self.connections.get_mut(&connection)?;
-        self.counters.received += 1;
-        let Settings { messages_per_second: rate, burst, .. } = self.settings;
-        let refusal =
-            || Refusal::new(ErrorCode::RateLimited, format!("More than {rate} messages per second"));
-        Some(match state.bucket.take(now.instant, rate, burst) {
-            Verdict::Pass => Ok(()),
-            Verdict::Refused { retry } => Err(refusal().retry(retry)),
-            Verdict::Exhausted => Err(refusal().fatal(close::RATE, "too many messages, and it went on")),
-        })
-    }
-
-    fn refuse_size(&mut self, connection: ConnectionId) {
-        let message = format!("A message has at most {} bytes", self.settings.max_bytes);
-        let refusal = Refusal::new(ErrorCode::TooLarge, message).fatal(close::TOO_BIG, "message too big");
-        self.refuse(connection, None, refusal);
-    }
-
-    /// Answers with an error, and closes if that is fatal.
-    fn refuse(&mut self, connection: ConnectionId, id: Option<u64>, mut refusal: Refusal) {
-        if let Some(state) = self.connections.get_mut(&connection) {
-            state.malformed += u32::from(refusal.malformed);
-            if state.malformed >= self.settings.malformed {
-                refusal = refusal.fatal(close::PROTOCOL, "not speaking ternd.v1");
-            } else if state.session().is_none() {
-                refusal = refusal.fatal(close::PROTOCOL, "no valid hello");
-            }
-        }
-        let Refusal { code, message, retry, fatal, .. } = refusal;
-        self.counters.errors += 1;
-        let retry_ms = retry.map(|d| d.as_millis() as u64);
-        let fatal_too = fatal.is_some();
-        self.send(connection, &Frame::Error { id, code, message: &message, retry_ms, fatal: fatal_too });
-        self.outputs.push_back(Output::Event(Event::Refused { connection, code }));
-        if let Some((close, reason)) = fatal {
-            self.close(connection, close, reason);
-        }
-    }
-
-    fn close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
-        self.outputs.push_back(Output::Close { connection, code, reason });
-        self.forget(connection);
-    }
-
-    fn forget(&mut self, connection: ConnectionId) {
-        self.leave(connection);
-        let Some(gone) = self.connections.remove(&connection) else { return };
-        if let Phase::Waiting(deadline) = gone.phase {
-            self.waiting.remove(&(deadline, connection));
-        }
-        match self.addresses.get_mut(&gone.from) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(self.addresses.remove(&gone.from)),
-        }
-    }
-
-    fn send(&mut self, to: ConnectionId, frame: &Frame<'_>) {
-        self.send_text(to, frame.encode());
-    }
-
-    fn send_text(&mut self, to: ConnectionId, text: Arc<str>) {
-        self.counters.sent += 1;
-        self.outputs.push_back(Output::Send { to, text });
-    }
-
-    /// Sends an event, with the next number of the receiver's session.
-    fn send_event<'a>(&mut self, to: ConnectionId, frame: impl FnOnce(u64) -> Frame<'a>) {
-        let seq = self.next_seq(to);
-        self.send(to, &frame(seq));
-    }
-
-    /// Only members get events, so there is a session.
-    fn next_seq(&mut self, to: ConnectionId) -> u64 {
-        let session = self.connections.get_mut(&to).and_then(Connection::session);
-        session.map_or(0, |session| {
-            session.seq += 1;
-            session.seq
-        })
-    }
-}
-
-/// Whoever has an IPv6 address has all of its /64.
-fn block_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
-    }
-}

@@ -1,147 +1,65 @@
-//! What each request of a client does, one function each.
+//! What each request of a member does, one function each. (`hello`, `join` and what moderators may have files of
+//! their own.)
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::{ErrorCode, Refusal, close};
+use super::frame::Frame;
+use super::join::too_many;
+use super::room::Past;
+use super::session::{Credential, Place, SessionKey};
 use super::text::excerpt;
-use super::wire::{Create, Frame, Join, Member, Message, PeerEvent, Request, Roles, Signal, State};
-use super::{Connection, ConnectionId, Event, IceIssuer, Output, Phase, Place, Report, Rooms, Session};
+use super::wire::{Message, Request, Set, Signal};
+use super::{Authority, ConnectionId, Event, Output, Phase, Report, Rooms, Timer};
 use crate::time::Now;
 
 impl Rooms {
-    /// Does what was asked. A request with an id gets one reply: its own (`welcome`, `joined`, `ice`, `bye`) or `ok`.
+    /// Does what was asked. A request with an id gets one reply: its own (`welcome`, `joined`, `ice`, `invite`, `bye`)
+    /// or `ok`.
     pub(super) fn handle(
         &mut self,
         now: Now,
         from: ConnectionId,
         id: Option<u64>,
         request: Request<'_>,
-        ice: &mut dyn IceIssuer,
+        authority: &mut dyn Authority,
     ) -> Result<(), Refusal> {
-        let greeted = self.connections.get_mut(&from).is_some_and(|c| c.session().is_some());
+        let greeted = self.links.get(&from).is_some_and(|link| matches!(link.phase, Phase::Greeted(_)));
         match request {
-            Request::Hello { client } if !greeted => self.hello(from, id, client.as_deref()),
-            Request::Hello { .. } => return Err(Refusal::bad("Hello was said already")),
+            Request::Hello(hello) if !greeted => return self.hello(now, from, id, &hello, authority),
+            Request::Hello(_) => return Err(Refusal::bad("Hello was said already")),
             _ if !greeted => return Err(Refusal::bad("The first message must be hello")),
-            Request::Join(join) => return self.join(now, from, id, join, ice),
-            Request::Ice => return self.ice(now, from, id, ice),
-            Request::Signal(signal) => self.signal(from, &signal).map(|()| self.ok(from, id))?,
-            Request::Message(message) => self.message(from, &message).map(|()| self.ok(from, id))?,
-            Request::Report(report) => self.report(from, report).map(|()| self.ok(from, id))?,
-            Request::Leave => {
-                self.place(from)?;
-                self.leave(from);
-                self.ok(from, id);
-            }
+            Request::Join(join) => return self.join(now, from, id, &join, authority),
+            Request::Ice => return self.ice(now, from, id, authority),
+            Request::Invite(invite) => return self.invite(now, from, id, &invite),
             Request::Bye => {
                 self.send(from, &Frame::Bye { id });
-                self.close(from, close::NORMAL, "bye");
+                self.close(now, from, close::NORMAL, "bye");
+                return Ok(());
+            }
+            Request::Ready => {
+                let (key, _) = self.member(from)?;
+                self.ready(key);
+            }
+            Request::Signal(signal) => self.signal(from, &signal)?,
+            Request::Message(message) => self.message(now, from, &message)?,
+            Request::Set(set) => self.set(from, &set)?,
+            Request::Report(report) => self.report(from, report)?,
+            Request::Lock { locked } => self.lock(from, locked)?,
+            Request::Kick(kick) => self.kick(now, from, &kick)?,
+            Request::Leave => {
+                let (key, _) = self.member(from)?;
+                self.leave(now, key, None);
             }
         }
-        Ok(())
-    }
-
-    fn hello(&mut self, from: ConnectionId, id: Option<u64>, client: Option<&str>) {
-        let Some(connection) = self.connections.get_mut(&from) else { return };
-        let before =
-            std::mem::replace(&mut connection.phase, Phase::Greeted(Session { seq: 0, place: None }));
-        if let Phase::Waiting(deadline) = before {
-            self.waiting.remove(&(deadline, from));
+        if let Some(id) = id {
+            self.send(from, &Frame::Ok { id });
         }
-        let address = connection.from;
-        let (session, secret) = (self.ids.session(), self.ids.secret());
-        let settings = &self.settings;
-        let welcome = Frame::Welcome {
-            id,
-            session: &session,
-            secret: &secret,
-            resumed: false,
-            ping_ms: settings.ping.as_millis() as u64,
-            timeout_ms: settings.timeout.as_millis() as u64,
-            resume_ms: 0,
-            max_bytes: settings.max_bytes,
-            server: &settings.server,
-            features: &[],
-        }
-        .encode();
-        self.send_text(from, welcome);
-        self.outputs.push_back(Output::Event(Event::Greeted {
-            connection: from,
-            from: address,
-            session: session.into(),
-            client: client.map(Arc::from),
-        }));
-    }
-
-    fn join(
-        &mut self,
-        now: Now,
-        from: ConnectionId,
-        id: Option<u64>,
-        Join { room, create, name, pin }: Join<'_>,
-        ice: &mut dyn IceIssuer,
-    ) -> Result<(), Refusal> {
-        if let Ok(place) = self.place(from) {
-            let message = format!("You are in room '{}'; leave it first", place.room);
-            return Err(Refusal::new(ErrorCode::AlreadyJoined, message));
-        }
-        // Who sends a PIN expects that nobody comes in without it.
-        if pin.is_some() {
-            return Err(Refusal::new(
-                ErrorCode::Forbidden,
-                "Rooms of this server have no PIN; join without 'pin'",
-            ));
-        }
-        let others = self.rooms.get(&*room).cloned().unwrap_or_default();
-        let created = others.is_empty();
-        let capacity = self.settings.capacity;
-        if created && create == Some(Create::Never) {
-            return Err(Refusal::new(ErrorCode::RoomNotFound, format!("There is no room '{room}'")));
-        }
-        if created && self.rooms.len() >= self.settings.rooms {
-            let message = format!("Server has {0} of {0} rooms", self.settings.rooms);
-            return Err(Refusal::new(ErrorCode::CreateDenied, message));
-        }
-        if others.len() >= capacity {
-            let message = format!("Room '{room}' has {} of {capacity} participants", others.len());
-            return Err(Refusal::new(ErrorCode::RoomFull, message));
-        }
-
-        let (room, peer) = (Arc::<str>::from(room), self.ids.peer());
-        let name = name.filter(|name| !name.is_empty()).map(Arc::<str>::from);
-        if let Some(session) = self.connections.get_mut(&from).and_then(Connection::session) {
-            session.place = Some(Place { room: room.clone(), peer: peer.clone(), name: name.clone() });
-        }
-        self.rooms.entry(room.clone()).or_default().push(from);
-
-        let issued = self.issue(now, &room, &peer, ice).ok();
-        let seq = self.next_seq(from);
-        let peers: Vec<_> = others
-            .iter()
-            .filter_map(|other| self.connections.get(other)?.place())
-            .map(|there| Member {
-                peer: &there.peer,
-                name: there.name.as_deref(),
-                state: State::Here,
-                you: Roles::LATER,
-            })
-            .collect();
-        let ice = issued.as_deref();
-        let joined =
-            Frame::Joined { id, seq, room: &room, me: &peer, created, capacity, peers: &peers, ice }.encode();
-        self.send_text(from, joined);
-        for other in &others {
-            self.send_event(*other, |seq| Frame::Peer {
-                seq,
-                event: PeerEvent::Join { peer: &peer, name: name.as_deref(), you: Roles::EARLIER },
-            });
-        }
-        self.counters.joins += 1;
-        let members = others.len() + 1;
-        self.outputs.push_back(Output::Event(Event::Joined { connection: from, room, peer, members }));
         Ok(())
     }
 
@@ -150,110 +68,167 @@ impl Rooms {
         now: Now,
         from: ConnectionId,
         id: Option<u64>,
-        ice: &mut dyn IceIssuer,
+        authority: &mut dyn Authority,
     ) -> Result<(), Refusal> {
-        let Place { room, peer, .. } = self.place(from)?.clone();
-        let issued =
-            self.issue(now, &room, &peer, ice).map_err(|why| Refusal::new(ErrorCode::Forbidden, why))?;
-        self.send(from, &Frame::Ice { id, ice: &issued });
+        let (key, _) = self.member(from)?;
+        if let Some(session) = self.sessions.get(&key) {
+            let rate = self.credentials.take(session.from, now.instant);
+            rate.map_err(|retry| too_many("requests for ice", retry))?;
+        }
+        let ice = self.issue(now, key, authority).map_err(Refusal::forbidden)?;
+        self.send(from, &Frame::Ice { id, seq: None, ice: &ice });
         Ok(())
     }
 
-    fn issue(
+    /// A credential for a member, and the timer for the next one.
+    pub(super) fn issue(
         &mut self,
         now: Now,
-        room: &Arc<str>,
-        peer: &Arc<str>,
-        ice: &mut dyn IceIssuer,
+        key: SessionKey,
+        authority: &mut dyn Authority,
     ) -> Result<Box<RawValue>, String> {
-        ice.issue(now, room, peer).inspect_err(|why| {
-            self.outputs.push_back(Output::Event(Event::IceRefused {
-                room: room.clone(),
-                peer: peer.clone(),
-                why: why.clone(),
-            }));
-        })
+        #[derive(Deserialize)]
+        struct Term {
+            ttl: Option<u64>,
+        }
+        let none = || "There is no member to issue it to".to_owned();
+        let session = self.sessions.get_mut(&key).ok_or_else(none)?;
+        let claim = session.claims.as_ref().and_then(|claims| claims.may_relay);
+        if !self.settings.ice.allows(claim) {
+            return Err("You may not use the relay of this server".into());
+        }
+        let place = session.place.as_mut().ok_or_else(none)?;
+        let (room, peer) = (place.room.clone(), place.peer.clone());
+        let issued = authority.issue(now, &room, &peer).inspect_err(|why| {
+            self.outputs.push_back(Output::Event(Event::IceRefused { room, peer, why: why.clone() }));
+        })?;
+        self.counters.credentials += 1;
+        if let Some(old) = place.ice {
+            self.timers.remove(&(old.refresh, Timer::Ice(key)));
+        }
+        let term = serde_json::from_str::<Term>(issued.get()).ok().and_then(|term| term.ttl);
+        // A ttl of no length would ask for the next one at once, for ever.
+        if let Some(ttl) = term.filter(|ttl| *ttl > 0) {
+            let refresh = now.instant + Duration::from_millis(ttl.saturating_mul(800));
+            let expires = now.unix.saturating_add(ttl);
+            let before = place.ice.map_or(0, |old| old.expires);
+            place.ice = Some(Credential { refresh, expires: expires.max(before) });
+            self.timers.insert((refresh, Timer::Ice(key)));
+        }
+        Ok(issued)
     }
 
     fn signal(&mut self, from: ConnectionId, signal: &Signal<'_>) -> Result<(), Refusal> {
-        let sender = self.place(from)?.clone();
-        let to = self.find(&sender, &signal.to)?;
-        self.send_event(to, |seq| Frame::Signal {
-            seq,
+        let (key, sender) = self.member(from)?;
+        let sender = sender.clone();
+        let to = self.find(key, &sender, &signal.to)?;
+        let event = Frame::Signal {
+            seq: 0,
             from: &sender.peer,
             to: &signal.to,
             pc: &signal.pc,
             generation: signal.generation,
             description: signal.description,
             candidates: signal.candidates,
-        });
+        }
+        .event();
+        let (max_bytes, max_messages) = (self.settings.held_bytes, self.settings.replay_messages);
+        let Some(held) = self.held(to) else {
+            self.send_event(to, &event);
+            return Ok(());
+        };
+        if held.bytes + event.len() > max_bytes || held.signals.len() >= max_messages {
+            let message = format!("'{}' is not ready, and no more is held for it", signal.to);
+            return Err(Refusal::new(ErrorCode::RateLimited, message).retry(HELD_RETRY));
+        }
+        held.bytes += event.len();
+        held.signals.push((sender.peer, event));
         Ok(())
     }
 
-    fn message(&mut self, from: ConnectionId, message: &Message<'_>) -> Result<(), Refusal> {
-        let sender = self.place(from)?.clone();
-        let to = match &message.to {
-            Some(peer) => vec![self.find(&sender, peer)?],
-            None => self.members(&sender).filter(|member| *member != from).collect(),
+    fn message(&mut self, now: Now, from: ConnectionId, message: &Message<'_>) -> Result<(), Refusal> {
+        let (key, sender) = self.member(from)?;
+        let sender = sender.clone();
+        let to = message.to.as_deref().map(|peer| self.find(key, &sender, peer)).transpose()?;
+        let frame = Frame::Message {
+            seq: 0,
+            from: &sender.peer,
+            to: message.to.as_ref().map(Cow::as_ref),
+            data: message.data,
         };
-        for member in to {
-            self.send_event(member, |seq| Frame::Message {
-                seq,
-                from: &sender.peer,
-                to: message.to.as_ref().map(Cow::as_ref),
-                data: message.data,
-            });
+        if let Some(to) = to {
+            self.send_event(to, &frame.event());
+            return Ok(());
         }
+        self.tell_others(key, &frame);
+        if let Some(room) = self.rooms.get_mut(&sender.room).filter(|room| room.history.limit > 0) {
+            let data = message.data.to_owned();
+            let past = Past { from: sender.peer, name: sender.name, data, at: now.instant };
+            room.history.push(past, self.settings.history_bytes);
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, from: ConnectionId, set: &Set<'_>) -> Result<(), Refusal> {
+        let (key, sender) = self.member(from)?;
+        let sender = sender.clone();
+        let max = self.settings.state_bytes;
+        if let Some(room) = self.rooms.get_mut(&sender.room) {
+            room.values.set(&set.key, set.value, max).map_err(|_| {
+                let message = format!("The state of a room has at most {max} bytes; remove something first");
+                Refusal::new(ErrorCode::TooLarge, message)
+            })?;
+        }
+        let frame = Frame::State { seq: 0, from: &sender.peer, key: &set.key, value: set.value };
+        self.send_event(key, &frame.event());
+        self.tell_others(key, &frame);
         Ok(())
     }
 
     fn report(&mut self, from: ConnectionId, report: Report) -> Result<(), Refusal> {
-        let Place { room, peer, .. } = self.place(from)?.clone();
+        let (_, place) = self.member(from)?;
+        let (room, peer) = (place.room.clone(), place.peer.clone());
+        self.reports.count(&report);
         self.outputs.push_back(Output::Event(Event::Report { room, from: peer, report }));
         Ok(())
     }
 
-    /// Takes a connection out of its room, if it is in one, and tells the others.
-    pub(super) fn leave(&mut self, connection: ConnectionId) {
-        let session = self.connections.get_mut(&connection).and_then(Connection::session);
-        let Some(Place { room, peer, .. }) = session.and_then(|session| session.place.take()) else { return };
-        let mut left = self.rooms.remove(&room).unwrap_or_default();
-        left.retain(|member| *member != connection);
-        if !left.is_empty() {
-            self.rooms.insert(room.clone(), left.clone());
-        }
-        for member in &left {
-            self.send_event(*member, |seq| Frame::Peer { seq, event: PeerEvent::Leave { peer: &peer } });
-        }
-        let members = left.len();
-        self.outputs.push_back(Output::Event(Event::Left { connection, room, peer, members }));
-    }
-
-    fn ok(&mut self, to: ConnectionId, id: Option<u64>) {
-        if let Some(id) = id {
-            self.send(to, &Frame::Ok { id });
-        }
-    }
-
-    fn place(&self, connection: ConnectionId) -> Result<&Place, Refusal> {
-        self.connections
-            .get(&connection)
-            .and_then(Connection::place)
+    /// The session of a connection, and its place in a room.
+    pub(super) fn member(&mut self, connection: ConnectionId) -> Result<(SessionKey, &Place), Refusal> {
+        self.session_of(connection)
+            .and_then(|(key, session)| Some((key, session.place.as_ref()?)))
             .ok_or_else(|| Refusal::new(ErrorCode::NotInRoom, "You are in no room; join one first"))
     }
 
-    fn members(&self, place: &Place) -> impl Iterator<Item = ConnectionId> {
-        self.rooms.get(&place.room).into_iter().flatten().copied()
+    /// Sends an event to all members of a room but one.
+    pub(super) fn tell_others(&mut self, key: SessionKey, frame: &Frame<'_>) {
+        let place = self.sessions.get(&key).and_then(|session| session.place.as_ref());
+        let Some(room) = place.and_then(|place| self.rooms.get(&place.room)) else { return };
+        if room.members.len() < 2 {
+            return;
+        }
+        let event = frame.event();
+        for member in room.members.clone() {
+            if member != key {
+                self.send_event(member, &event);
+            }
+        }
     }
 
     /// Who is called `peer` in the sender's room. Nobody outside of it exists, as far as the sender can tell.
-    fn find(&self, sender: &Place, peer: &str) -> Result<ConnectionId, Refusal> {
-        let is_called = |c: &Connection| c.place().is_some_and(|place| &*place.peer == peer);
-        self.members(sender)
-            .find(|member| peer != &*sender.peer && self.connections.get(member).is_some_and(is_called))
-            .ok_or_else(|| {
-                let message = format!("There is no other '{}' in room '{}'", excerpt(peer), sender.room);
-                Refusal::new(ErrorCode::PeerNotFound, message)
-            })
+    pub(super) fn find(&self, sender: SessionKey, place: &Place, peer: &str) -> Result<SessionKey, Refusal> {
+        let is_called = |member: &SessionKey| {
+            let there = self.sessions.get(member).and_then(|session| session.place.as_ref());
+            there.is_some_and(|place| &*place.peer == peer)
+        };
+        let members: &[SessionKey] = self.rooms.get(&place.room).map_or(&[], |room| &room.members);
+        members.iter().copied().find(|member| *member != sender && is_called(member)).ok_or_else(|| {
+            let room: &Arc<str> = &place.room;
+            let message = format!("There is no other '{}' in room '{room}'", excerpt(peer));
+            Refusal::new(ErrorCode::PeerNotFound, message)
+        })
     }
 }
+
+/// When to try again with somebody who is not ready.
+const HELD_RETRY: Duration = Duration::from_secs(1);

@@ -1,17 +1,18 @@
-//! The messages of `ternd.v1` as JSON: [`parse`] reads and checks what clients send, [`Frame`] is what they get.
+//! What clients send: [`parse`] reads and checks it. (What they get is in `frame.rs`.)
 //!
 //! Descriptions, candidates and data are checked in shape and size and passed on byte for byte. All else that a
 //! client sends is read into a value and written anew, so nothing of it reaches others unless it is named here.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::error::{ErrorCode, Refusal};
-use super::event::{Report, ReportedCandidate, ReportedError, ReportedState, ReportedTransport};
+use super::access::Role;
+use super::error::Refusal;
+use super::event::{
+    Report, ReportedCandidate, ReportedError, ReportedFamily, ReportedState, ReportedTransport,
+};
 use super::json;
 use super::settings::Settings;
 use super::text::{excerpt, is_identifier, is_label};
@@ -21,19 +22,34 @@ const MAX_ID: u64 = (1 << 53) - 1;
 /// Bounds of names that the server passes on but does not keep.
 const PC_CHARS: usize = 64;
 const URL_CHARS: usize = 256;
+/// Of a value in the state of a room.
+const KEY_CHARS: usize = 64;
+/// Names in tokens are no longer than this, whatever the settings say of others.
+const CLAIMED_NAME_CHARS: usize = 64;
 const REPORTED_ERRORS: usize = 16;
+const PIN_CHARS: usize = 64;
+/// Seconds: a day.
+const MAX_BAN: u64 = 86_400;
+/// Seconds of an invite: from a minute to 30 days.
+const INVITE_SECONDS: std::ops::RangeInclusive<u64> = 60..=30 * 86_400;
 
-const REQUESTS: &str = "hello, join, signal, message, ice, report, leave, bye";
+const REQUESTS: &str =
+    "hello, join, ready, signal, message, set, ice, report, lock, kick, invite, leave, bye";
 
 /// What a client asks for, checked.
 #[derive(Debug)]
 pub(super) enum Request<'a> {
-    Hello { client: Option<Cow<'a, str>> },
+    Hello(Hello<'a>),
     Join(Join<'a>),
+    Ready,
     Signal(Signal<'a>),
     Message(Message<'a>),
+    Set(Set<'a>),
     Ice,
     Report(Report),
+    Lock { locked: bool },
+    Kick(Kick<'a>),
+    Invite(Invite<'a>),
     Leave,
     Bye,
 }
@@ -47,9 +63,26 @@ struct Head<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Hello<'a> {
+pub(super) struct Hello<'a> {
     #[serde(borrow)]
-    client: Option<Cow<'a, str>>,
+    pub(super) client: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(super) token: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    resume: Option<&'a RawValue>,
+    #[serde(skip)]
+    pub(super) resumes: Option<Resume<'a>>,
+}
+
+/// Which session to go on with, and the number of the last event that was seen of it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Resume<'a> {
+    #[serde(borrow)]
+    pub(super) session: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) secret: Cow<'a, str>,
+    #[serde(default)]
+    pub(super) seq: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,7 +92,11 @@ pub(super) struct Join<'a> {
     pub(super) create: Option<Create>,
     #[serde(borrow)]
     pub(super) name: Option<Cow<'a, str>>,
-    pub(super) pin: Option<IgnoredAny>,
+    #[serde(borrow)]
+    pub(super) pin: Option<Cow<'a, str>>,
+    pub(super) capacity: Option<usize>,
+    pub(super) history: Option<usize>,
+    pub(super) ready: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -89,6 +126,34 @@ pub(super) struct Message<'a> {
     pub(super) to: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub(super) data: &'a RawValue,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Set<'a> {
+    #[serde(borrow)]
+    pub(super) key: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) value: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Lock {
+    locked: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Kick<'a> {
+    #[serde(borrow)]
+    pub(super) peer: Cow<'a, str>,
+    pub(super) ban_s: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Invite<'a> {
+    pub(super) ttl_s: Option<u64>,
+    #[serde(borrow)]
+    pub(super) name: Option<Cow<'a, str>>,
+    pub(super) role: Option<Role>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,6 +198,7 @@ struct RawReport<'a> {
     local: Option<ReportedCandidate>,
     remote: Option<ReportedCandidate>,
     relay: Option<ReportedTransport>,
+    family: Option<ReportedFamily>,
     rtt_ms: Option<u64>,
     #[serde(borrow)]
     errors: Option<Vec<&'a RawValue>>,
@@ -178,14 +244,21 @@ fn request_id(raw: &RawValue) -> Result<u64, Refusal> {
 fn read<'a>(kind: &str, text: &'a str, settings: &Settings) -> Result<Request<'a>, String> {
     let request = match kind {
         "hello" => {
-            let Hello { client } = fields(text, kind)?;
-            label(client.as_deref(), "client", settings.name_chars)?;
-            Request::Hello { client }
+            let mut hello: Hello<'_> = fields(text, kind)?;
+            label(hello.client.as_deref(), "client", settings.name_chars)?;
+            hello.resumes = hello.resume.map(|raw| fields(raw.get(), "resume")).transpose()?;
+            Request::Hello(hello)
         }
         "join" => {
             let join: Join<'_> = fields(text, kind)?;
             identifier(&join.room, "room", settings.room_chars)?;
             label(join.name.as_deref(), "name", settings.name_chars)?;
+            if join.pin.as_ref().is_some_and(|pin| pin.is_empty() || pin.chars().nth(PIN_CHARS).is_some()) {
+                return Err(format!("'pin' must have 1 to {PIN_CHARS} characters"));
+            }
+            if join.capacity.is_some_and(|capacity| capacity < 2) {
+                return Err("'capacity' must be 2 or more".into());
+            }
             Request::Join(join)
         }
         "signal" => {
@@ -199,6 +272,32 @@ fn read<'a>(kind: &str, text: &'a str, settings: &Settings) -> Result<Request<'a
             Request::Signal(signal)
         }
         "message" => Request::Message(fields(text, kind)?),
+        "set" => {
+            let set: Set<'_> = fields(text, kind)?;
+            identifier(&set.key, "key", KEY_CHARS)?;
+            Request::Set(set)
+        }
+        "lock" => {
+            let Lock { locked } = fields(text, kind)?;
+            Request::Lock { locked: locked.unwrap_or(true) }
+        }
+        "kick" => {
+            let kick: Kick<'_> = fields(text, kind)?;
+            if kick.ban_s.is_some_and(|seconds| seconds > MAX_BAN) {
+                return Err(format!("'ban_s' must be from 0 to {MAX_BAN}"));
+            }
+            Request::Kick(kick)
+        }
+        "invite" => {
+            let invite: Invite<'_> = fields(text, kind)?;
+            label(invite.name.as_deref(), "name", settings.name_chars.min(CLAIMED_NAME_CHARS))?;
+            if invite.ttl_s.is_some_and(|seconds| !INVITE_SECONDS.contains(&seconds)) {
+                let (min, max) = (INVITE_SECONDS.start(), INVITE_SECONDS.end());
+                return Err(format!("'ttl_s' must be from {min} to {max}"));
+            }
+            Request::Invite(invite)
+        }
+        "ready" => Request::Ready,
         "report" => Request::Report(report(fields(text, kind)?)?),
         "ice" => Request::Ice,
         "leave" => Request::Leave,
@@ -255,7 +354,7 @@ fn check_candidates(raw: &RawValue, max: usize) -> Result<(), String> {
 }
 
 fn report(raw: RawReport<'_>) -> Result<Report, String> {
-    let RawReport { pc, peer, state, ms, local, remote, relay, rtt_ms, errors } = raw;
+    let RawReport { pc, peer, state, ms, local, remote, relay, family, rtt_ms, errors } = raw;
     identifier(&pc, "pc", PC_CHARS)?;
     if let Some(peer) = &peer {
         identifier(peer, "peer", PC_CHARS)?;
@@ -273,127 +372,5 @@ fn report(raw: RawReport<'_>) -> Result<Report, String> {
         })
         .collect::<Result<_, String>>()?;
     let peer = peer.map(Cow::into_owned);
-    Ok(Report { pc: pc.into_owned(), peer, state, ms, local, remote, relay, rtt_ms, errors })
+    Ok(Report { pc: pc.into_owned(), peer, state, ms, local, remote, relay, family, rtt_ms, errors })
 }
-
-/// What the server sends.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub(super) enum Frame<'a> {
-    Welcome {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<u64>,
-        session: &'a str,
-        secret: &'a str,
-        resumed: bool,
-        ping_ms: u64,
-        timeout_ms: u64,
-        resume_ms: u64,
-        max_bytes: usize,
-        server: &'a str,
-        features: &'a [&'a str],
-    },
-    Joined {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<u64>,
-        seq: u64,
-        room: &'a str,
-        #[serde(rename = "self")]
-        me: &'a str,
-        created: bool,
-        capacity: usize,
-        peers: &'a [Member<'a>],
-        ice: Option<&'a RawValue>,
-    },
-    Peer {
-        seq: u64,
-        #[serde(flatten)]
-        event: PeerEvent<'a>,
-    },
-    Signal {
-        seq: u64,
-        from: &'a str,
-        to: &'a str,
-        pc: &'a str,
-        #[serde(rename = "gen")]
-        generation: u32,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        description: Option<&'a RawValue>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        candidates: Option<&'a RawValue>,
-    },
-    Message {
-        seq: u64,
-        from: &'a str,
-        to: Option<&'a str>,
-        data: &'a RawValue,
-    },
-    Ice {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<u64>,
-        ice: &'a RawValue,
-    },
-    Ok {
-        id: u64,
-    },
-    Bye {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<u64>,
-    },
-    Error {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<u64>,
-        code: ErrorCode,
-        message: &'a str,
-        retry_ms: Option<u64>,
-        fatal: bool,
-    },
-}
-
-/// A member as a newcomer finds it.
-#[derive(Debug, Serialize)]
-pub(super) struct Member<'a> {
-    pub(super) peer: &'a str,
-    pub(super) name: Option<&'a str>,
-    pub(super) state: State,
-    pub(super) you: Roles,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum State {
-    Here,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(tag = "event", rename_all = "lowercase")]
-pub(super) enum PeerEvent<'a> {
-    Join { peer: &'a str, name: Option<&'a str>, you: Roles },
-    Leave { peer: &'a str },
-}
-
-/// What the receiver is to a peer.
-///
-/// The later one of a pair makes the offer, and gives way should both offer. So one side always begins, and
-/// who reloads a page comes back as the later one: a fresh connection meets an offer, not two that wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Roles {
-    pub(super) polite: bool,
-    pub(super) offerer: bool,
-}
-
-impl Roles {
-    pub(super) const EARLIER: Self = Self { polite: false, offerer: false };
-    pub(super) const LATER: Self = Self { polite: true, offerer: true };
-}
-
-impl Frame<'_> {
-    /// The text of the frame.
-    pub(super) fn encode(&self) -> Arc<str> {
-        // Only a map whose keys are no strings could fail, and there is none.
-        serde_json::to_string(self).map_or_else(|_| INTERNAL.into(), Arc::from)
-    }
-}
-
-const INTERNAL: &str =
-    r#"{"type":"error","code":"internal","message":"Internal error","retry_ms":null,"fatal":false}"#;

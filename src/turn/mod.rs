@@ -38,6 +38,7 @@ mod refresh;
 mod rejection;
 mod reports;
 mod request;
+mod revoked;
 mod server;
 mod settings;
 mod shared;

@@ -269,6 +269,8 @@ pub enum EndReason {
     Expired,
     /// The client's TCP or TLS connection has ended.
     ClientGone,
+    /// Its credentials were taken back.
+    Revoked,
     /// The operator ended it.
     Operator,
 }
@@ -280,6 +282,7 @@ impl EndReason {
             Self::Deleted => "deleted by the client",
             Self::Expired => "expired",
             Self::ClientGone => "client connection closed",
+            Self::Revoked => "credentials revoked",
             Self::Operator => "ended by the operator",
         }
     }

@@ -17,11 +17,12 @@ use super::policy::PeerPolicy;
 use super::rejection::Rejection;
 use super::reports::Reports;
 use super::request::Request;
+use super::revoked::Revoked;
 use super::{
     ConnectionId, Counters, EndReason, Event, FiveTuple, Grant, Output, RelayId, RelayTransport, Settings,
     Shared, Verdict,
 };
-use crate::auth::{Authenticator, Denied, Identity};
+use crate::auth::{Authenticator, Cause, Denied, Identity};
 use crate::stun::{
     AttributeType, Builder, Class, Family, Message, Method, ParseError, TransactionId, hmac_sha256,
 };
@@ -43,6 +44,7 @@ pub struct Server {
     pub(super) addresses: AddressMap,
     pub(super) random: Random,
     pub(super) limiter: Limiter,
+    pub(super) revoked: Revoked,
     /// No new allocations: the server is about to stop.
     pub(super) draining: bool,
     reports: Reports,
@@ -72,6 +74,7 @@ impl Server {
         let mut random = Random::new(seed);
         Self {
             limiter: Limiter::new(settings.limits.unauthenticated_answers, random.hasher()),
+            revoked: Revoked::new(random.hasher()),
             reports: Reports::new(),
             policy: PeerPolicy::new(&settings),
             addresses: AddressMap::new(&settings),
@@ -160,6 +163,10 @@ impl Server {
             None => self.auth.authenticate(&request.message, client, now),
         };
         let identity = match identity {
+            Ok(identity) if self.revoked.contains(&identity.user, now) => {
+                let (username, cause) = (identity.username.to_string(), Cause::Revoked);
+                return self.reject(now, request, Denied::Unauthorized { username, cause }.into());
+            }
             Ok(identity) => identity,
             Err(denied) => return self.reject(now, request, denied.into()),
         };

@@ -17,7 +17,7 @@ const METHODS: [(Method, &str); 7] = [
 /// What [`Rejection::code`] can be. 0 stands for success.
 const OUTCOMES: [u16; 17] =
     [0, 300, 400, 401, 403, 405, 420, 437, 438, 440, 441, 442, 443, 446, 447, 486, 508];
-const CAUSES: [&str; 9] = [
+const CAUSES: [&str; 10] = [
     "expired",
     "no_such_secret",
     "wrong_realm",
@@ -27,6 +27,7 @@ const CAUSES: [&str; 9] = [
     "not_the_tokens_key",
     "wrong_password",
     "malformed_username",
+    "revoked",
 ];
 const LIMITS: [Limit; 6] = [
     Limit::Allocations,
@@ -108,5 +109,6 @@ const fn index(cause: &Cause) -> usize {
         Cause::NotTheTokensKey => 6,
         Cause::WrongPassword => 7,
         Cause::MalformedUsername => 8,
+        Cause::Revoked => 9,
     }
 }

@@ -157,7 +157,11 @@ fn a_drain_lets_calls_go_on_and_takes_no_new_ones() {
     let mut daemon = setup.with_admin().0.start();
     let login = alice(SECRET);
     let mut callers = callers(&daemon, &login);
+    let mut room = web::socket(daemon.https());
+    web::hello(&mut room);
     daemon.signal("TERM");
+    let told = web::next(&mut room);
+    assert_eq!((&told["type"], &told["after_ms"]), (&"draining".into(), &3_600_000.into()), "{told}");
     poll(|| (https::get(daemon.https(), "/readyz", &[]).status == 503).then_some(())).expect("not ready");
     assert_eq!(https::get(daemon.https(), "/healthz", &[]).status, 200);
     for (client, relayed) in &mut callers {
@@ -169,6 +173,7 @@ fn a_drain_lets_calls_go_on_and_takes_no_new_ones() {
     for (client, _) in &mut callers {
         client.release();
     }
+    assert_eq!(web::closed_with(&mut room), 4007);
     assert_eq!(daemon.ended().code(), Some(0));
     daemon.logged(&["drained"]);
 }
@@ -211,6 +216,23 @@ fn ctl_lists_kicks_issues_and_sets_levels() {
     assert_eq!(his.permit("127.0.0.1:9".parse().unwrap()), Err(Refused(437)), "his allocation is gone");
     hers.relay_both_ways(her_relay);
     daemon.logged(&["user=bob", "ended by the operator"]);
+
+    let mut socket = web::socket(daemon.https());
+    web::hello(&mut socket);
+    let joined =
+        web::request(&mut socket, r#"{"type":"join","id":1,"room":"demo","pin":"1234","name":"Eve"}"#);
+    let list = daemon.ctl_json(&["rooms"]);
+    let (room, member) = (&list[0], &list[0]["members"][0]);
+    assert_eq!((&room["room"], &room["pin"], &member["name"]), (&"demo".into(), &true.into(), &"Eve".into()));
+    let table = said(&daemon.ctl(&["rooms"]));
+    assert!(table.contains("PIN") && table.contains("here, moderator"), "{table}");
+    let eve = member["peer"].as_str().unwrap();
+    assert_eq!(joined["self"], eve);
+    let wrong = daemon.ctl(&["put-out", "demo", "p_nobody"]);
+    assert!(said(&wrong).contains("has no member"), "{}", said(&wrong));
+    daemon.ctl_json(&["put-out", "demo", eve]);
+    assert_eq!(web::closed_with(&mut socket), 4006);
+    assert_eq!(daemon.ctl_json(&["rooms"]).as_array().map(Vec::len), Some(0));
 
     daemon.ctl_json(&["log-level", "debug", "--module", "relay"]);
     assert_eq!(daemon.ctl_json(&["log-level"])["modules"]["relay"], "debug");

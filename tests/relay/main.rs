@@ -19,6 +19,7 @@ mod memory;
 mod mobility;
 mod model;
 mod peers;
+mod revoked;
 mod simulation;
 mod story;
 mod tcp;

@@ -136,7 +136,7 @@ async fn poll(
     let (head, body) = answer.into_parts();
     let Ok(body) = body.collect().await;
     let mut reply = reply::empty(head.status);
-    *reply.body_mut() = Full::new(body.to_bytes());
+    *reply.body_mut() = body.to_bytes().into();
     if let Some(kind) = head.headers.get(header::CONTENT_TYPE) {
         reply.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
     }

@@ -107,7 +107,8 @@ async fn who_breaks_rfc_6455_is_closed_with_1002() {
 
 #[tokio::test]
 async fn nothing_is_left_of_who_comes_and_goes() {
-    let world = World::new().await;
+    let rooms = signal::Settings { resume: Duration::from_millis(50), ..signal::Settings::default() };
+    let world = World::with(settings(), ice_settings(), rooms).await;
     for round in 0..40 {
         let mut client = member(&world, "demo").await;
         match round % 4 {
@@ -116,9 +117,9 @@ async fn nothing_is_left_of_who_comes_and_goes() {
             2 => client.0.close(None).await.unwrap(),
             _ => client.send(r#"{"type":"bye"}"#).await,
         }
-        soon(&world, |figures| figures.websockets == 0).await;
+        soon(&world, |figures| (figures.websockets, figures.rooms) == (0, 0)).await;
     }
-    soon(&world, |figures| (figures.connections, figures.rooms) == (0, 0)).await;
+    soon(&world, |figures| (figures.connections, figures.away) == (0, 0)).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #[cfg(feature = "socketio")]
 mod classic;
 mod endpoint;
+mod events;
 mod front;
 mod hostile;
 mod pages;
@@ -45,6 +46,7 @@ pub(super) struct World {
     pub(super) plain: SocketAddr,
     pub(super) handle: Handle,
     pub(super) turn: Arc<Mutex<Vec<Handed>>>,
+    pub(super) revoked: Arc<Mutex<Vec<(String, u64)>>>,
     connector: TlsConnector,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
@@ -68,6 +70,13 @@ pub(super) fn ice_settings() -> ice::Settings {
         origins: vec!["https://app.example".into()],
         ..ice::Settings::default()
     }
+}
+
+/// Tokens signed with [`KEY`].
+fn tokens() -> super::Tokens {
+    let mut tokens = super::Tokens::default();
+    tokens.add(None, super::TokenKind::Hs256, KEY.as_bytes()).unwrap();
+    tokens
 }
 
 fn certificate() -> (Arc<rustls::ServerConfig>, TlsConnector) {
@@ -111,6 +120,8 @@ impl World {
         let (tls, connector) = certificate();
         let turn = Arc::new(Mutex::new(Vec::new()));
         let sink = turn.clone();
+        let revoked = Arc::new(Mutex::new(Vec::new()));
+        let told = revoked.clone();
         let services = Services {
             auth: Arc::new(Authenticator::new(
                 auth::Settings { secrets, ..auth::Settings::default() },
@@ -123,6 +134,10 @@ impl World {
             clock: Clock::start(),
             seed: [7; 32],
             turn: Arc::new(move |socket, _, tls, early| sink.lock().unwrap().push((socket, tls, early))),
+            tokens: Arc::new(tokens()),
+            revoke: Arc::new(move |user, expires| {
+                told.lock().unwrap().push((user.to_owned(), expires));
+            }),
         };
         let server = Server::bind(settings, services).await.unwrap();
         let at = |tls| server.listeners().iter().find(|l| l.0 == tls).unwrap().1;
@@ -131,7 +146,7 @@ impl World {
         let running = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
-        Self { tls, plain, handle, turn, connector, stop: Some(stop), running }
+        Self { tls, plain, handle, turn, revoked, connector, stop: Some(stop), running }
     }
 
     /// Stops the server, and waits until it is done.

@@ -27,7 +27,7 @@ async fn two_clients_meet_and_exchange_a_signal() {
     let figures = world.handle.figures();
     assert_eq!((figures.websockets, figures.rooms, figures.signal.joins), (2, 1, 2));
     drop(bob);
-    assert_eq!(alice.json().await["event"], "leave");
+    assert_eq!(alice.json().await["event"], "away");
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn the_opening_handshake_is_checked() {
         ("sec-websocket-version", Some("8"), 426, "upgrade_required"),
         ("sec-websocket-key", Some("short"), 400, "bad_request"),
         ("sec-websocket-protocol", None, 400, "bad_request"),
-        ("sec-websocket-protocol", Some("ternd.v2"), 400, "bad_request"),
+        ("sec-websocket-protocol", Some("ternd.vx"), 400, "bad_request"),
         ("origin", Some("https://evil.example"), 403, "forbidden"),
         ("origin", Some("null"), 403, "forbidden"),
     ] {
@@ -134,6 +134,8 @@ async fn who_does_not_read_is_closed_with_4004_and_holds_up_nobody() {
         capacity: 3,
         messages_per_second: 100_000,
         burst: 100_000,
+        bytes_per_second: 1 << 30,
+        burst_bytes: 1 << 30,
         ..signal::Settings::default()
     };
     let settings = Settings { queue_messages: 32, linger: Duration::from_secs(5), ..settings() };
@@ -151,18 +153,62 @@ async fn who_does_not_read_is_closed_with_4004_and_holds_up_nobody() {
     for _ in 0..1000 {
         alice.send(&format!(r#"{{"type":"message","data":"{data}"}}"#)).await;
         to_bob = bob.json().await;
-        if to_bob["event"] == "leave" {
+        if to_bob["event"] == "away" {
             break;
         }
         assert_eq!(to_bob["type"], "message", "in order, and in time");
     }
-    assert_eq!(to_bob["event"], "leave");
+    assert_eq!(to_bob["event"], "away");
     assert_eq!(world.handle.counters().slow_websockets.get(), 1);
 
     assert_eq!(deaf.closed().await, 4004);
     assert_eq!(bob.json().await["type"], "message", "the one that was too much for the other");
     alice.send(r#"{"type":"message","data":"bye"}"#).await;
     assert_eq!(bob.json().await["data"], "bye");
+}
+
+/// Each message is read by all others before the next one is sent, so whoever waited for the stuck one would show.
+#[tokio::test]
+async fn one_stuck_client_in_a_room_of_fifty_delays_nobody() {
+    let rooms = signal::Settings {
+        capacity: 50,
+        messages_per_second: 100_000,
+        burst: 100_000,
+        bytes_per_second: 1 << 30,
+        burst_bytes: 1 << 30,
+        ..signal::Settings::default()
+    };
+    let world = World::with(Settings { queue_messages: 64, ..settings() }, ice_settings(), rooms).await;
+    let mut stuck = open_on(TcpStream::connect(world.plain).await.unwrap(), &[]).await.unwrap();
+    stuck.join("demo").await;
+    let mut others = Vec::new();
+    for _ in 0..49 {
+        let mut client = open_on(TcpStream::connect(world.plain).await.unwrap(), &[]).await.unwrap();
+        client.join("demo").await;
+        for before in &mut others {
+            let before: &mut Client = before;
+            assert_eq!(before.json().await["event"], "join");
+        }
+        others.push(client);
+    }
+    let (speaker, listeners) = others.split_first_mut().unwrap();
+    let message = format!(r#"{{"type":"message","data":"{}"}}"#, "x".repeat(60_000));
+    let mut rounds = 0;
+    while world.handle.counters().slow_websockets.get() == 0 {
+        speaker.send(&message).await;
+        for listener in &mut *listeners {
+            let mut heard = listener.next().await;
+            // When the stuck one is closed, all learn it.
+            if heard.to_text().unwrap().contains(r#""event":"away""#) {
+                heard = listener.next().await;
+            }
+            assert!(heard.to_text().unwrap().starts_with(r#"{"type":"message""#));
+        }
+        rounds += 1;
+        assert!(rounds < 2000, "more than any kernel buffers");
+    }
+    assert_eq!(stuck.closed().await, 4004);
+    assert_eq!(world.handle.figures().away, 1);
 }
 
 /// Forty messages at once are more than the queue takes in bytes, but the receiver reads.
@@ -190,8 +236,13 @@ async fn a_burst_is_not_mistaken_for_a_slow_reader() {
 
 #[tokio::test]
 async fn who_never_reads_again_is_gone_after_a_while() {
-    let rooms =
-        signal::Settings { messages_per_second: 100_000, burst: 100_000, ..signal::Settings::default() };
+    let rooms = signal::Settings {
+        messages_per_second: 100_000,
+        burst: 100_000,
+        bytes_per_second: 1 << 30,
+        burst_bytes: 1 << 30,
+        ..signal::Settings::default()
+    };
     let settings = Settings { queue_messages: 32, linger: Duration::from_millis(200), ..settings() };
     let world = World::with(settings, ice_settings(), rooms).await;
     let mut deaf = open_on(TcpStream::connect(world.plain).await.unwrap(), &[]).await.unwrap();
@@ -230,7 +281,7 @@ async fn the_silent_are_pinged_and_then_given_up_and_who_says_no_hello_is_closed
     alive.join("demo").await;
     let alive = tokio::spawn(async move {
         assert_eq!(alive.json().await["event"], "join");
-        assert_eq!(alive.json().await["event"], "leave");
+        assert_eq!(alive.json().await["event"], "away");
         let ping = timeout(PATIENCE, alive.0.next()).await.unwrap().unwrap().unwrap();
         assert!(matches!(ping, Message::Ping(_)), "{ping}");
     });

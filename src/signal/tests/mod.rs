@@ -1,7 +1,11 @@
 //! The rooms, told as stories (see [`world`] for how one is written), held against a model, and fed with noise.
 
+mod access;
+mod model;
 mod noise;
+mod resume;
 mod roles;
+mod schema;
 mod specification;
 mod stories;
 mod world;

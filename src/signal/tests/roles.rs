@@ -103,7 +103,7 @@ impl Model {
                 self.listen();
             }
             Step::Drop(_) => {
-                self.world.drop(NAMES[who]);
+                self.world.close(NAMES[who]);
                 self.gone(who);
                 self.listen();
             }

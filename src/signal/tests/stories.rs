@@ -13,15 +13,15 @@ fn two_meet_and_negotiate() {
         r#"
         alice opens
         alice -> {"type":"hello","id":1,"client":"test/1"}
-        alice <- {"type":"welcome","id":1,"session":"s_alice","secret":"r_alice","resumed":false,"ping_ms":20000,"timeout_ms":45000,"resume_ms":0,"max_bytes":65536,"server":"*","features":[]}
+        alice <- {"type":"welcome","id":1,"session":"s_alice","secret":"r_alice","resumed":false,"last_id":null,"ping_ms":20000,"timeout_ms":45000,"resume_ms":60000,"max_bytes":65536,"server":"*","features":"*"}
         alice -> {"type":"join","id":2,"room":"demo","create":"if-missing","name":"Alice"}
-        alice <- {"type":"joined","id":2,"seq":1,"room":"demo","self":"p_alice","created":true,"capacity":2,"peers":[],"ice":{"iceServers":[{"urls":["turn:turn.example.org:3478"],"username":"1795347722:p_alice","credential":"..."}],"ttl":600}}
+        alice <- {"type":"joined","id":2,"seq":1,"room":"demo","self":"p_alice","created":true,"capacity":2,"pin":false,"locked":false,"moderators":"*","peers":[],"state":{},"history":[],"ice":{"iceServers":[{"urls":["turn:turn.example.org:3478"],"username":"1795347722:p_alice","credential":"..."}],"ttl":600}}
 
         bob opens
         bob -> {"type":"hello"}
-        bob <- {"type":"welcome","session":"s_bob","secret":"r_bob","resumed":false,"ping_ms":20000,"timeout_ms":45000,"resume_ms":0,"max_bytes":65536,"server":"*","features":[]}
+        bob <- {"type":"welcome","session":"s_bob","secret":"r_bob","resumed":false,"last_id":null,"ping_ms":20000,"timeout_ms":45000,"resume_ms":60000,"max_bytes":65536,"server":"*","features":"*"}
         bob -> {"type":"join","room":"demo"}
-        bob <- {"type":"joined","seq":1,"room":"demo","self":"p_bob","created":false,"capacity":2,"peers":[{"peer":"p_alice","name":"Alice","state":"here","you":{"polite":true,"offerer":true}}],"ice":"*"}
+        bob <- {"type":"joined","seq":1,"room":"demo","self":"p_bob","created":false,"capacity":2,"pin":false,"locked":false,"moderators":"*","peers":[{"peer":"p_alice","name":"Alice","state":"here","you":{"polite":true,"offerer":true}}],"state":{},"history":[],"ice":"*"}
         alice <- {"type":"peer","seq":2,"event":"join","peer":"p_bob","name":null,"you":{"polite":false,"offerer":false}}
 
         bob -> {"type":"signal","id":3,"to":"p_alice","pc":"main","gen":1,"description":{"type":"offer","sdp":"v=0"}}
@@ -54,7 +54,7 @@ fn a_third_is_refused_and_can_send_nothing_in() {
         alice <- {"type":"peer","seq":2,"event":"join","peer":"p_bob","name":null,"you":{"polite":false,"offerer":false}}
         carol opens
         carol -> {"type":"hello"}
-        carol <- {"type":"welcome","session":"*","secret":"*","resumed":false,"ping_ms":20000,"timeout_ms":45000,"resume_ms":0,"max_bytes":65536,"server":"*","features":[]}
+        carol <- {"type":"welcome","session":"*","secret":"*","resumed":false,"last_id":null,"ping_ms":20000,"timeout_ms":45000,"resume_ms":60000,"max_bytes":65536,"server":"*","features":"*"}
         carol -> {"type":"join","id":2,"room":"demo"}
         carol <- {"type":"error","id":2,"code":"room_full","message":"Room 'demo' has 2 of 2 participants","retry_ms":null,"fatal":false}
         carol -> {"type":"signal","id":3,"to":"p_alice","description":{"type":"offer","sdp":"v=0"}}
@@ -68,10 +68,10 @@ fn a_third_is_refused_and_can_send_nothing_in() {
         carol -> {"type":"leave","id":7}
         carol <- {"type":"error","id":7,"code":"not_in_room","message":"*","retry_ms":null,"fatal":false}
 
-        bob drops
+        bob closes
         alice <- {"type":"peer","seq":3,"event":"leave","peer":"p_bob"}
         carol -> {"type":"join","id":8,"room":"demo"}
-        carol <- {"type":"joined","id":8,"seq":1,"room":"demo","self":"p_carol","created":false,"capacity":2,"peers":[{"peer":"p_alice","name":null,"state":"here","you":{"polite":true,"offerer":true}}],"ice":"*"}
+        carol <- {"type":"joined","id":8,"seq":1,"room":"demo","self":"p_carol","created":false,"capacity":2,"pin":false,"locked":false,"moderators":"*","peers":[{"peer":"p_alice","name":null,"state":"here","you":{"polite":true,"offerer":true}}],"state":{},"history":[],"ice":"*"}
         alice <- {"type":"peer","seq":4,"event":"join","peer":"p_carol","name":null,"you":{"polite":false,"offerer":false}}
         "#,
     );
@@ -85,20 +85,22 @@ fn whoever_reloads_comes_back_as_the_later_one() {
         bob enters demo
         alice <- {"type":"peer","seq":2,"event":"join","peer":"p_bob","name":null,"you":{"polite":false,"offerer":false}}
 
-        alice drops
+        alice closes
         bob <- {"type":"peer","seq":2,"event":"leave","peer":"p_alice"}
+        bob <- {"type":"room","seq":3,"locked":false,"moderators":["p_bob"],"by":null}
         alice opens
         alice -> {"type":"hello"}
-        alice <- {"type":"welcome","session":"s_alice2","secret":"r_alice2","resumed":false,"ping_ms":20000,"timeout_ms":45000,"resume_ms":0,"max_bytes":65536,"server":"*","features":[]}
+        alice <- {"type":"welcome","session":"s_alice2","secret":"r_alice2","resumed":false,"last_id":null,"ping_ms":20000,"timeout_ms":45000,"resume_ms":60000,"max_bytes":65536,"server":"*","features":"*"}
         alice -> {"type":"join","room":"demo"}
-        alice <- {"type":"joined","seq":1,"room":"demo","self":"p_alice2","created":false,"capacity":2,"peers":[{"peer":"p_bob","name":null,"state":"here","you":{"polite":true,"offerer":true}}],"ice":"*"}
-        bob <- {"type":"peer","seq":3,"event":"join","peer":"p_alice2","name":null,"you":{"polite":false,"offerer":false}}
+        alice <- {"type":"joined","seq":1,"room":"demo","self":"p_alice2","created":false,"capacity":2,"pin":false,"locked":false,"moderators":"*","peers":[{"peer":"p_bob","name":null,"state":"here","you":{"polite":true,"offerer":true}}],"state":{},"history":[],"ice":"*"}
+        bob <- {"type":"peer","seq":4,"event":"join","peer":"p_alice2","name":null,"you":{"polite":false,"offerer":false}}
 
         bob -> {"type":"leave"}
         alice <- {"type":"peer","seq":2,"event":"leave","peer":"p_bob"}
+        alice <- {"type":"room","seq":3,"locked":false,"moderators":["p_alice2"],"by":null}
         bob -> {"type":"join","room":"demo"}
-        bob <- {"type":"joined","seq":4,"room":"demo","self":"p_bob2","created":false,"capacity":2,"peers":[{"peer":"p_alice2","name":null,"state":"here","you":{"polite":true,"offerer":true}}],"ice":"*"}
-        alice <- {"type":"peer","seq":3,"event":"join","peer":"p_bob2","name":null,"you":{"polite":false,"offerer":false}}
+        bob <- {"type":"joined","seq":5,"room":"demo","self":"p_bob2","created":false,"capacity":2,"pin":false,"locked":false,"moderators":"*","peers":[{"peer":"p_alice2","name":null,"state":"here","you":{"polite":true,"offerer":true}}],"state":{},"history":[],"ice":"*"}
+        alice <- {"type":"peer","seq":4,"event":"join","peer":"p_bob2","name":null,"you":{"polite":false,"offerer":false}}
 
         alice -> {"type":"signal","id":1,"to":"p_bob","description":{"type":"offer","sdp":"late"}}
         alice <- {"type":"error","id":1,"code":"peer_not_found","message":"There is no other 'p_bob' in room 'demo'","retry_ms":null,"fatal":false}
@@ -203,8 +205,8 @@ fn a_session_that_is_asked_to_be_resumed_begins_anew_and_says_so() {
     story(
         r#"
         alice opens
-        alice -> {"type":"hello","id":1,"token":"t","resume":{"session":"s_9f","secret":"r_1","seq":41}}
-        alice <- {"type":"welcome","id":1,"session":"s_alice","secret":"r_alice","resumed":false,"ping_ms":20000,"timeout_ms":45000,"resume_ms":0,"max_bytes":65536,"server":"*","features":[]}
+        alice -> {"type":"hello","id":1,"resume":{"session":"s_9f","secret":"r_1","seq":41}}
+        alice <- {"type":"welcome","id":1,"session":"s_alice","secret":"r_alice","resumed":false,"last_id":null,"ping_ms":20000,"timeout_ms":45000,"resume_ms":60000,"max_bytes":65536,"server":"*","features":"*"}
         "#,
     );
 }
@@ -224,7 +226,7 @@ fn bad_requests_are_named_and_the_connection_goes_on() {
     for (request, message) in [
         (
             r#"{"type":"dance"}"#,
-            "Unknown type 'dance'; there are hello, join, signal, message, ice, report, leave, bye",
+            "Unknown type 'dance'; there are hello, join, ready, signal, message, set, ice, report, lock, kick, invite, leave, bye",
         ),
         (r#"{"type":"join"}"#, "join: missing field `room`"),
         (r#"{"type":"join","room":""}"#, room),
@@ -380,7 +382,7 @@ fn a_slow_reader_is_closed_and_holds_nobody_up() {
     world.play(
         r#"
         bob is closed with 4004
-        alice <- {"type":"peer","seq":3,"event":"leave","peer":"p_bob"}
+        alice <- {"type":"peer","seq":3,"event":"away","peer":"p_bob"}
         "#,
     );
     world.end();
@@ -400,38 +402,23 @@ fn rooms_and_connections_are_bounded() {
         carol opens from 192.0.2.2
         carol <- {"type":"error","code":"rate_limited","message":"Server has 3 of 3 connections; try again later","retry_ms":10000,"fatal":true}
         carol is closed with 4003
-        bob drops
+        bob closes
         carol opens from 2001:db8::3
         alice -> {"type":"hello"}
-        alice <- {"type":"welcome","session":"*","secret":"*","resumed":false,"ping_ms":20000,"timeout_ms":45000,"resume_ms":0,"max_bytes":65536,"server":"*","features":[]}
+        alice <- {"type":"welcome","session":"*","secret":"*","resumed":false,"last_id":null,"ping_ms":20000,"timeout_ms":45000,"resume_ms":60000,"max_bytes":65536,"server":"*","features":"*"}
         carol -> {"type":"hello"}
-        carol <- {"type":"welcome","session":"*","secret":"*","resumed":false,"ping_ms":20000,"timeout_ms":45000,"resume_ms":0,"max_bytes":65536,"server":"*","features":[]}
+        carol <- {"type":"welcome","session":"*","secret":"*","resumed":false,"last_id":null,"ping_ms":20000,"timeout_ms":45000,"resume_ms":60000,"max_bytes":65536,"server":"*","features":"*"}
         alice -> {"type":"join","id":1,"room":"red","create":"never"}
         alice <- {"type":"error","id":1,"code":"room_not_found","message":"There is no room 'red'","retry_ms":null,"fatal":false}
         alice -> {"type":"join","room":"red"}
-        alice <- {"type":"joined","seq":1,"room":"red","self":"p_alice","created":true,"capacity":2,"peers":[],"ice":"*"}
+        alice <- {"type":"joined","seq":1,"room":"red","self":"p_alice","created":true,"capacity":2,"pin":false,"locked":false,"moderators":"*","peers":[],"state":{},"history":[],"ice":"*"}
         alice -> {"type":"join","id":2,"room":"blue"}
         alice <- {"type":"error","id":2,"code":"already_joined","message":"You are in room 'red'; leave it first","retry_ms":null,"fatal":false}
         carol -> {"type":"join","id":3,"room":"blue"}
         carol <- {"type":"error","id":3,"code":"create_denied","message":"Server has 1 of 1 rooms","retry_ms":null,"fatal":false}
         carol -> {"type":"join","id":4,"room":"red","create":"never"}
-        carol <- {"type":"joined","id":4,"seq":1,"room":"red","self":"p_carol","created":false,"capacity":2,"peers":[{"peer":"p_alice","name":null,"state":"here","you":{"polite":true,"offerer":true}}],"ice":"*"}
+        carol <- {"type":"joined","id":4,"seq":1,"room":"red","self":"p_carol","created":false,"capacity":2,"pin":false,"locked":false,"moderators":"*","peers":[{"peer":"p_alice","name":null,"state":"here","you":{"polite":true,"offerer":true}}],"state":{},"history":[],"ice":"*"}
         alice <- {"type":"peer","seq":2,"event":"join","peer":"p_carol","name":null,"you":{"polite":false,"offerer":false}}
-        "#,
-    );
-}
-
-#[test]
-fn a_pin_is_refused_rather_than_ignored() {
-    story(
-        r#"
-        alice opens
-        alice -> {"type":"hello"}
-        alice <- {"type":"welcome","session":"*","secret":"*","resumed":false,"ping_ms":20000,"timeout_ms":45000,"resume_ms":0,"max_bytes":65536,"server":"*","features":[]}
-        alice -> {"type":"join","id":1,"room":"demo","pin":"1234"}
-        alice <- {"type":"error","id":1,"code":"forbidden","message":"Rooms of this server have no PIN; join without 'pin'","retry_ms":null,"fatal":false}
-        alice -> {"type":"join","id":2,"room":"demo","pin":null,"name":""}
-        alice <- {"type":"joined","id":2,"seq":1,"room":"demo","self":"p_alice","created":true,"capacity":2,"peers":[],"ice":"*"}
         "#,
     );
 }
@@ -454,7 +441,7 @@ fn fresh_ice_servers_on_request_and_an_honest_null_if_there_are_none() {
         alice <- {"type":"error","id":6,"code":"forbidden","message":"No secret is configured","retry_ms":null,"fatal":false}
         alice -> {"type":"leave"}
         alice -> {"type":"join","id":7,"room":"demo"}
-        alice <- {"type":"joined","id":7,"seq":2,"room":"demo","self":"p_alice2","created":true,"capacity":2,"peers":[],"ice":null}
+        alice <- {"type":"joined","id":7,"seq":2,"room":"demo","self":"p_alice2","created":true,"capacity":2,"pin":false,"locked":false,"moderators":"*","peers":[],"state":{},"history":[],"ice":null}
         "#,
     );
     let refused = world.events.iter().filter(|event| matches!(event, Event::IceRefused { .. })).count();
@@ -472,7 +459,7 @@ fn the_log_can_tell_who_was_where() {
         alice <- {"type":"ok","id":1}
         alice -> {"type":"join","room":"x"}
         alice <- {"type":"error","code":"already_joined","message":"*","retry_ms":null,"fatal":false}
-        alice drops
+        alice closes
         "#,
     );
     let events = std::mem::take(&mut world.events);
@@ -495,6 +482,7 @@ fn the_log_can_tell_who_was_where() {
         local: Some(ReportedCandidate::Relay),
         remote: Some(ReportedCandidate::Srflx),
         relay: Some(ReportedTransport::Tls),
+        family: None,
         rtt_ms: Some(48),
         errors,
     };

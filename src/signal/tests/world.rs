@@ -8,6 +8,7 @@
 //! alice <- {"type":"welcome",...}    the next thing alice receives; the value "*" stands for any
 //! alice is closed with 4000          the next thing that happens to alice
 //! alice drops                        the connection is lost
+//! alice closes                       the client closes it, as when a page is left
 //! alice enters demo                  opens, says hello, joins; welcome and joined are taken as read
 //! 5000 ms pass                       and what is due happens
 //! ```
@@ -22,7 +23,8 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::signal::{ConnectionId, Event, IceIssuer, Output, Rooms, Settings};
+use super::schema::is_valid;
+use crate::signal::{Authority, BadToken, Claims, ConnectionId, Event, Output, Rooms, Settings};
 use crate::time::{Instant, Now};
 
 pub(super) struct World {
@@ -30,6 +32,8 @@ pub(super) struct World {
     pub(super) now: Now,
     pub(super) ice: Issuer,
     pub(super) events: Vec<Event>,
+    /// Peers whose credentials were to be revoked, as stories call them, and when these would have ended.
+    pub(super) revoked: Vec<(String, u64)>,
     clients: BTreeMap<String, Client>,
     /// Real ids, and what stories call them.
     ids: Vec<(String, String)>,
@@ -42,6 +46,8 @@ struct Client {
     /// Frames, and close codes as numbers.
     inbox: VecDeque<Value>,
     seq: u64,
+    /// What it asked to go on after.
+    resumes: Option<u64>,
     welcomes: u32,
     joins: u32,
 }
@@ -52,7 +58,12 @@ pub(super) struct Issuer {
     pub(super) refuses: Option<&'static str>,
 }
 
-impl IceIssuer for Issuer {
+/// Besides, it takes JSON claims for tokens.
+impl Authority for Issuer {
+    fn verify(&mut self, _now: Now, token: &str) -> Result<Claims, BadToken> {
+        serde_json::from_str(token).map_err(|_| BadToken::Invalid("Forged".into()))
+    }
+
     fn issue(&mut self, now: Now, _room: &str, peer: &str) -> Result<Box<RawValue>, String> {
         if let Some(why) = self.refuses {
             return Err(why.into());
@@ -72,6 +83,7 @@ impl World {
             now: Now { instant: Instant::from_millis(1_000), unix: 1_795_347_122 },
             ice: Issuer::default(),
             events: Vec::new(),
+            revoked: Vec::new(),
             clients: BTreeMap::new(),
             ids: Vec::new(),
             opened: 0,
@@ -101,6 +113,7 @@ impl World {
             [name, "opens"] => self.open(name, Ipv4Addr::LOCALHOST.into()),
             [name, "opens", "from", ip] => self.open(name, ip.parse().unwrap()),
             [name, "drops"] => self.drop(name),
+            [name, "closes"] => self.close(name),
             [name, "enters", room] => self.enter(name, room),
             [ms, "ms", "pass"] => self.pass(ms.parse().unwrap()),
             _ => panic!("not a step of a story: {line}"),
@@ -118,12 +131,31 @@ impl World {
         self.settle();
     }
 
+    /// A second connection of a client, under another name; its frames are told with the names of the first.
+    pub(super) fn open_beside(&mut self, name: &str, newer: &str) {
+        self.open(newer, Ipv4Addr::LOCALHOST.into());
+        assert!(self.is_connected(name));
+    }
+
     pub(super) fn send(&mut self, name: &str, text: &str) {
         let connection = self.clients[name].connection.unwrap_or_else(|| panic!("{name} is not connected"));
         let text = self.ids.iter().fold(text.to_owned(), |text, (id, alias)| {
             text.replace(&format!("\"{alias}\""), &format!("\"{id}\""))
         });
+        let message = serde_json::from_str::<Value>(&text);
+        let before = self.rooms.counters();
+        if let Ok(Value::Object(message)) = &message
+            && message.get("type").is_some_and(|kind| kind == "hello")
+        {
+            let seq = message.get("resume").and_then(|resume| resume.get("seq")).and_then(Value::as_u64);
+            self.clients.get_mut(name).unwrap().resumes = Some(seq.unwrap_or(0));
+        }
         self.rooms.received(self.now, connection, &text, &mut self.ice);
+        // What the server takes, the schema knows. (It can't say all that the server refuses.)
+        let after = self.rooms.counters();
+        if after.received > before.received && after.errors == before.errors {
+            assert!(is_valid("request", message.as_ref().unwrap()), "not in the schema: {text}");
+        }
         self.settle();
     }
 
@@ -132,9 +164,20 @@ impl World {
         self.clients.get_mut(name)?.inbox.pop_front()
     }
 
+    /// The id that stories call so.
+    pub(super) fn real(&self, alias: &str) -> String {
+        self.ids.iter().find(|(_, known)| known == alias).map(|(id, _)| id.clone()).unwrap()
+    }
+
     pub(super) fn drop(&mut self, name: &str) {
         let connection = self.clients.get_mut(name).and_then(|c| c.connection.take());
         self.rooms.disconnected(self.now, connection.unwrap_or_else(|| panic!("{name} is not connected")));
+        self.settle();
+    }
+
+    pub(super) fn close(&mut self, name: &str) {
+        let connection = self.clients.get_mut(name).and_then(|c| c.connection.take());
+        self.rooms.closed(self.now, connection.unwrap_or_else(|| panic!("{name} is not connected")));
         self.settle();
     }
 
@@ -149,7 +192,7 @@ impl World {
     pub(super) fn pass(&mut self, ms: u64) {
         let until = self.now.after(Duration::from_millis(ms));
         while let Some(at) = self.rooms.poll_timeout().filter(|at| *at <= until.instant) {
-            self.now.instant = self.now.instant.max(at);
+            self.now = self.now.after(at - self.now.instant);
             self.rooms.handle_timeout(self.now);
             assert!(self.rooms.poll_timeout().is_none_or(|next| next > at), "a timeout that does not end");
             self.settle();
@@ -175,6 +218,14 @@ impl World {
                     client.inbox.push_back(code.into());
                     client.connection = None;
                 }
+                Output::RefreshIce { connection } => {
+                    self.rooms.refresh_ice(self.now, connection, &mut self.ice);
+                }
+                Output::Revoke { peer, expires } => {
+                    let peer =
+                        self.ids.iter().fold(peer.to_string(), |peer, (id, alias)| peer.replace(id, alias));
+                    self.revoked.push((peer, expires));
+                }
                 Output::Event(event) => self.events.push(event),
             }
         }
@@ -182,14 +233,18 @@ impl World {
 
     fn deliver(&mut self, to: ConnectionId, text: &str) {
         let frame: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e} in frame: {text}"));
+        let kind = if frame.get("seq").is_some() { "event" } else { "answer" };
+        assert!(is_valid(kind, &frame), "not in the schema: {text}");
         let (name, client) = self.client(to);
-        if let Some(seq) = frame.get("seq") {
+        if frame["type"] == "welcome" && frame["resumed"] == true {
+            client.seq = client.resumes.unwrap();
+        } else if let Some(seq) = frame.get("seq") {
             client.seq += 1;
             assert_eq!(*seq, client.seq, "events of {name} are numbered without a gap");
         }
         let mut learn = Vec::new();
         let numbered = |n: &u32| if *n > 1 { n.to_string() } else { String::new() };
-        if frame["type"] == "welcome" {
+        if frame["type"] == "welcome" && frame["resumed"] == false {
             client.welcomes += 1;
             let n = numbered(&client.welcomes);
             learn = vec![("session", format!("s_{name}{n}")), ("secret", format!("r_{name}{n}"))];
@@ -221,6 +276,7 @@ impl World {
         for name in connected {
             self.drop(&name);
         }
+        self.pass(self.rooms.settings().resume.as_millis() as u64);
         assert!(self.rooms.is_empty(), "something is left: {:?}", self.rooms);
         assert_eq!(self.rooms.poll_timeout(), None);
     }

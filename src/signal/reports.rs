@@ -2,17 +2,11 @@
 //!
 //! Nothing of it is proven, and each label has a fixed set of values, so a client can spoil figures and not memory.
 
-use std::sync::{Mutex, PoisonError};
-
-use crate::signal::{Report, ReportedCandidate, ReportedState, ReportedTransport};
+use super::event::{Report, ReportedCandidate, ReportedFamily, ReportedState, ReportedTransport};
 
 /// Counts of reports since the start.
-#[derive(Debug, Default)]
-pub struct Reports(Mutex<Totals>);
-
-/// What [`Reports`] has counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Totals {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reports {
     /// Reports by state, in the order of [`STATES`].
     states: [u64; STATES.len()],
     /// Connected pairs: local kind, remote kind, how the relay is reached.
@@ -21,6 +15,10 @@ pub struct Totals {
     pub time_to_connected: Histogram,
     /// Milliseconds of a round trip.
     pub round_trip: Histogram,
+    /// Connected with a local candidate of IPv4, and of IPv6.
+    families: [u64; 2],
+    /// ICE candidate errors, in reports of whatever state.
+    pub candidate_errors: u64,
 }
 
 const STATES: [(ReportedState, &str); 8] = [
@@ -54,7 +52,7 @@ const RTT_MS: [u64; BUCKETS] = [10, 25, 50, 100, 150, 250, 400, 1_000, 3_000];
 const LONGEST_MS: u64 = 600_000;
 
 /// Values in buckets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Histogram {
     /// The upper ends of the buckets, in milliseconds.
     pub bounds: [u64; BUCKETS],
@@ -77,48 +75,46 @@ impl Histogram {
             Some(at) => self.counts[at] += 1,
             None => self.above += 1,
         }
-        self.sum += value;
+        self.sum = self.sum.saturating_add(value);
     }
 }
 
-impl Default for Totals {
+impl Default for Reports {
     fn default() -> Self {
         Self {
             states: [0; STATES.len()],
             pairs: [[[0; 4]; 5]; 5],
             time_to_connected: Histogram::new(CONNECT_MS),
             round_trip: Histogram::new(RTT_MS),
+            families: [0; 2],
+            candidate_errors: 0,
         }
     }
 }
 
 impl Reports {
-    pub(super) fn count(&self, report: &Report) {
-        let mut totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn count(&mut self, report: &Report) {
+        self.candidate_errors += report.errors.len() as u64;
         if let Some(at) = STATES.iter().position(|(state, _)| *state == report.state) {
-            totals.states[at] += 1;
+            self.states[at] += 1;
         }
         if !matches!(report.state, ReportedState::Connected | ReportedState::Completed) {
             return;
         }
         let kind = |kind| KINDS.iter().position(|(k, _)| *k == kind).unwrap_or(0);
         let transport = TRANSPORTS.iter().position(|(t, _)| *t == report.relay).unwrap_or(0);
-        totals.pairs[kind(report.local)][kind(report.remote)][transport] += 1;
+        self.pairs[kind(report.local)][kind(report.remote)][transport] += 1;
+        if let Some(family) = report.family {
+            self.families[usize::from(family == ReportedFamily::Ipv6)] += 1;
+        }
         if let Some(ms) = report.ms {
-            totals.time_to_connected.observe(ms);
+            self.time_to_connected.observe(ms);
         }
         if let Some(ms) = report.rtt_ms {
-            totals.round_trip.observe(ms);
+            self.round_trip.observe(ms);
         }
     }
 
-    /// The counts of this moment.
-    pub fn totals(&self) -> Totals {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Totals {
     /// Reports by the state they name.
     pub fn states(&self) -> impl Iterator<Item = (&'static str, u64)> {
         STATES.iter().map(|(_, name)| *name).zip(self.states)
@@ -132,6 +128,11 @@ impl Totals {
             })
         });
         pairs.filter(|(_, count)| *count > 0)
+    }
+
+    /// Connected pairs whose local candidate was named, by its family.
+    pub fn families(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ["ipv4", "ipv6"].into_iter().zip(self.families)
     }
 }
 
@@ -148,6 +149,7 @@ mod tests {
             local: Some(ReportedCandidate::Relay),
             remote: Some(ReportedCandidate::Srflx),
             relay: Some(ReportedTransport::Tls),
+            family: Some(ReportedFamily::Ipv6),
             rtt_ms: Some(48),
             errors: Vec::new(),
         }
@@ -155,16 +157,16 @@ mod tests {
 
     #[test]
     fn pairs_and_times_are_those_of_what_connected() {
-        let reports = Reports::default();
+        let mut reports = Reports::default();
         reports.count(&report(ReportedState::Failed, Some(15_000)));
         reports.count(&report(ReportedState::Connected, Some(250)));
         reports.count(&report(ReportedState::Connected, Some(u64::MAX)));
-        let totals = reports.totals();
-        let of = |name| totals.states().find(|(state, _)| *state == name).unwrap().1;
+        let of = |name| reports.states().find(|(state, _)| *state == name).unwrap().1;
         assert_eq!((of("failed"), of("connected"), of("closed")), (1, 2, 0));
-        assert_eq!(totals.pairs().collect::<Vec<_>>(), [(["relay", "srflx", "tls"], 2)]);
-        assert_eq!(totals.time_to_connected.counts, [0, 1, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!((totals.time_to_connected.above, totals.time_to_connected.sum), (1, 600_250));
-        assert_eq!((totals.round_trip.counts[2], totals.round_trip.sum), (2, 96));
+        assert_eq!(reports.pairs().collect::<Vec<_>>(), [(["relay", "srflx", "tls"], 2)]);
+        assert_eq!(reports.time_to_connected.counts, [0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!((reports.time_to_connected.above, reports.time_to_connected.sum), (1, 600_250));
+        assert_eq!(reports.families().collect::<Vec<_>>(), [("ipv4", 0), ("ipv6", 2)]);
+        assert_eq!((reports.round_trip.counts[2], reports.round_trip.sum), (2, 96));
     }
 }

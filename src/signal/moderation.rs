@@ -1,0 +1,116 @@
+//! `lock`, `kick` and `invite`: what moderators may do. The operator may kick, too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::access::{Claims, Role, RoomClaim, invite};
+use super::error::{ErrorCode, Refusal, close};
+use super::frame::Frame;
+use super::room::Banned;
+use super::session::{Place, SessionKey};
+use super::wire::{Invite, Kick};
+use super::{ConnectionId, Event, Output, Rooms, Session};
+use crate::time::Now;
+
+/// Seconds that an invite is good for if nobody says otherwise: a day.
+const INVITE_SECONDS: u64 = 86_400;
+
+impl Rooms {
+    /// The session of a connection, and its place, if it may do what moderators may.
+    fn moderator(&mut self, from: ConnectionId) -> Result<(SessionKey, Place), Refusal> {
+        let (key, place) = self.member(from)?;
+        if place.moderator {
+            return Ok((key, place.clone()));
+        }
+        Err(Refusal::forbidden("Only moderators may do this"))
+    }
+
+    pub(super) fn lock(&mut self, from: ConnectionId, locked: bool) -> Result<(), Refusal> {
+        let (_, place) = self.moderator(from)?;
+        if let Some(room) = self.rooms.get_mut(&place.room) {
+            room.locked = locked;
+        }
+        self.tell_moderation(&place.room, Some(&place.peer), None);
+        Ok(())
+    }
+
+    pub(super) fn kick(&mut self, now: Now, from: ConnectionId, kick: &Kick<'_>) -> Result<(), Refusal> {
+        let (key, place) = self.moderator(from)?;
+        let whom = self.find(key, &place, &kick.peer)?;
+        self.put_out(now, whom, Some(&place), Duration::from_secs(kick.ban_s.unwrap_or(0)));
+        Ok(())
+    }
+
+    /// Puts a member out of its room, as the operator may. `false`: there is none of this id.
+    pub fn kick_out(&mut self, now: Now, room: &str, peer: &str, ban: Duration) -> bool {
+        let members = self.rooms.get(room).map(|room| room.members.clone()).unwrap_or_default();
+        let is_meant = |key: &SessionKey| {
+            let place = self.sessions.get(key).and_then(|session| session.place.as_ref());
+            place.is_some_and(|place| &*place.peer == peer)
+        };
+        let Some(key) = members.into_iter().find(is_meant) else { return false };
+        self.put_out(now, key, None, ban);
+        true
+    }
+
+    fn put_out(&mut self, now: Now, key: SessionKey, by: Option<&Place>, ban: Duration) {
+        let Some(session) = self.sessions.get(&key) else { return };
+        let Some(Place { room, peer, .. }) = session.place.clone() else { return };
+        let (subject, from, connection) = (session.subject(), session.from, session.connection());
+        if let (false, Some(room)) = (ban.is_zero(), self.rooms.get_mut(&room)) {
+            let who = subject.map_or(Banned::Address(from), Banned::Subject);
+            room.ban(who, now.instant + ban);
+        }
+        self.counters.kicked += 1;
+        let by_peer = by.map(|place| place.peer.clone());
+        self.outputs.push_back(Output::Event(Event::Kicked { room: room.clone(), peer, by: by_peer }));
+        // First of all it is out: nothing of what follows is for it.
+        self.end(now, key, Some("kicked"));
+        if let Some(connection) = connection {
+            let message = format!("A moderator has put you out of room '{room}'");
+            self.tell_error(connection, None, ErrorCode::Kicked, message, None, true);
+            self.close(now, connection, close::KICKED, "kicked");
+        }
+    }
+
+    pub(super) fn invite(
+        &mut self,
+        now: Now,
+        from: ConnectionId,
+        id: Option<u64>,
+        request: &Invite<'_>,
+    ) -> Result<(), Refusal> {
+        let (key, place) = self.moderator(from)?;
+        let own = self.sessions.get(&key).and_then(|session| session.claims.clone());
+        let expires = now.unix.saturating_add(request.ttl_s.unwrap_or(INVITE_SECONDS));
+        let claims = Claims {
+            exp: expires,
+            nbf: None,
+            room: Some(RoomClaim::One(place.room.to_string())),
+            name: request.name.as_deref().filter(|name| !name.is_empty()).map(str::to_owned),
+            sub: None,
+            role: request.role.filter(|role| *role == Role::Moderator),
+            may_create: own.as_ref().and_then(|claims| claims.may_create),
+            may_relay: own.as_ref().and_then(|claims| claims.may_relay),
+        };
+        let token = invite(&self.invite_secret.bytes, &claims);
+        self.send(from, &Frame::Invite { id, token: &token, expires });
+        Ok(())
+    }
+
+    /// Tells a room, all but one, whether it is locked and who its moderators are.
+    pub(super) fn tell_moderation(&mut self, name: &str, by: Option<&str>, except: Option<SessionKey>) {
+        let Some(room) = self.rooms.get(name) else { return };
+        let members = room.members.clone();
+        let moderators: Vec<Arc<str>> = members
+            .iter()
+            .filter_map(|member| self.sessions.get(member).filter(|session| session.moderates()))
+            .filter_map(|session: &Session| session.place.as_ref().map(|place| place.peer.clone()))
+            .collect();
+        let moderators: Vec<&str> = moderators.iter().map(AsRef::as_ref).collect();
+        let event = Frame::Room { seq: 0, locked: room.locked, moderators: &moderators, by }.event();
+        for member in members.into_iter().filter(|member| Some(*member) != except) {
+            self.send_event(member, &event);
+        }
+    }
+}
