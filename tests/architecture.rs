@@ -67,7 +67,8 @@ const RULES: &[Rule] = &[
     Rule { module: "net", may_use: &["stun", "turn", "auth", "time"], never: &[],
            crates: Crates::NotOf(&["clap", "http_body_util", "hyper", "hyper_util", "tokio", "tokio_rustls",
                                    "tokio_tungstenite", "toml"]) },
-    Rule { module: "http", may_use: &["ice", "signal", "auth", "time", "net::clock", "net::listen", "net::proxy", "net::tls"],
+    Rule { module: "http", may_use: &["ice", "signal", "auth", "time", "net::admission", "net::clock", "net::listen",
+                                         "net::proxy", "net::tls"],
            crates: Crates::NotOf(&["clap", "libc", "mio", "toml"]), never: &[] },
     // L4: TOML as written -> settings of the layers below
     Rule { module: "config", may_use: &["stun", "auth", "turn", "ice", "signal", "time"], never: SOCKETS,

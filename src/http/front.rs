@@ -17,9 +17,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use super::limits::{Place, Seldom};
+use super::limits::Seldom;
 use super::prefixed::Prefixed;
 use super::{Counters, Live, Peer, Services, Settings, Shared, StartError, listen, proxied, routes};
+use crate::net::admission::{StreamLimits, StreamTicket};
 use crate::signal;
 
 /// Bound, and ready to [`run`](Self::run).
@@ -76,7 +77,7 @@ impl Handle {
 
     /// Goes on with other settings, and other bounds on connections: in total, and of one address.
     pub fn reload(&self, live: Live, total: usize, per_address: usize) {
-        self.0.places.set_limits(total, per_address);
+        self.0.places.set_limits(StreamLimits { total, per_address });
         self.0.hub.reload(live.rooms.clone());
         self.0.live.store(Arc::new(live));
     }
@@ -94,7 +95,7 @@ impl Handle {
 
     /// Numbers of the moment. Takes the lock of the rooms: not for a hot path.
     pub fn figures(&self) -> Figures {
-        let connections = self.0.places.taken();
+        let connections = self.0.places.open();
         self.0.hub.ask(|rooms| Figures {
             connections,
             websockets: rooms.connections(),
@@ -193,8 +194,8 @@ async fn accept(
         let speaks_for_others =
             live.proxies.sends_header(address.ip()) || live.proxies.forwards(address.ip());
         let place = match speaks_for_others {
-            true => shared.places.take_for_proxy(),
-            false => shared.places.take(address.ip()),
+            true => shared.places.admit_proxy(),
+            false => shared.places.admit(address.ip()),
         };
         let Some(place) = place else {
             shared.counters.crowded_out.add();
@@ -213,7 +214,7 @@ async fn accept(
 struct Guest {
     shared: Arc<Shared>,
     address: SocketAddr,
-    place: Place,
+    place: StreamTicket,
     alive: mpsc::Sender<()>,
 }
 
@@ -227,7 +228,7 @@ impl Guest {
             match timeout(patience, proxied::client(&mut stream)).await {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(client))) => {
-                    let Some(place) = self.shared.places.take(client.ip()) else {
+                    let Some(place) = self.shared.places.admit(client.ip()) else {
                         self.shared.counters.crowded_out.add();
                         return;
                     };

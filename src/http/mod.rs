@@ -48,6 +48,7 @@ use arc_swap::{ArcSwap, Guard};
 use sha2::{Digest, Sha256};
 
 use crate::auth::Authenticator;
+use crate::net::admission::{Admission, StreamLimits, StreamTicket};
 use crate::net::clock::Clock;
 use crate::{ice as ice_core, signal};
 
@@ -241,7 +242,7 @@ struct Shared {
     static_files: Option<static_files::StaticFiles>,
     #[cfg(feature = "socketio")]
     classic: Option<socketio::Classic>,
-    places: Arc<limits::Places>,
+    places: Arc<Admission>,
     demo_rate: limits::Rate,
     hub: hub::Hub,
     streams: events::Streams,
@@ -270,14 +271,11 @@ impl Shared {
             #[cfg(feature = "socketio")]
             classic: settings.socketio.then(|| {
                 let limits = &services.rooms;
-                let places = limits::Places::new(
-                    limits.connections,
-                    limits.connections_per_address,
-                    hasher("socketio"),
-                );
-                socketio::Classic::new(&settings, &services, Arc::new(places))
+                let (total, per_address) = (limits.connections, limits.connections_per_address);
+                let places = Admission::new(StreamLimits { total, per_address });
+                socketio::Classic::new(&settings, &services, places)
             }),
-            places: Arc::new(limits::Places::new(total, per_address, hasher("places"))),
+            places: Admission::new(StreamLimits { total, per_address }),
             demo_rate: limits::Rate::new(settings.credentials_per_minute, hasher("demo")),
             hub: hub::Hub::new(services.rooms.clone(), derived(&services.seed, "rooms")),
             streams: events::Streams::default(),
@@ -347,7 +345,7 @@ impl Peer {
 struct Peer {
     shared: Arc<Shared>,
     address: SocketAddr,
-    _place: limits::Place,
+    _place: StreamTicket,
     /// While one of these lives, the server is not done.
     _alive: tokio::sync::mpsc::Sender<()>,
 }

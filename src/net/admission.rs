@@ -1,4 +1,4 @@
-//! How many streams there may be: in total, and from one address. Shared by all shards.
+//! How many streams there may be: in total, and from one address. Shared by all shards; HTTP counts its own.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -42,7 +42,7 @@ impl Admission {
     /// A place for one stream, given back when the ticket is dropped; `None` if there is none.
     //= 8489-6.2.2-4
     pub fn admit(self: &Arc<Self>, client: IpAddr) -> Option<StreamTicket> {
-        let network = network_of(client);
+        let network = network_of(client.to_canonical());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_network = open.networks.get(&network).copied().unwrap_or(0);
         if open.total >= open.limits.total || of_network >= open.limits.per_address {
@@ -50,7 +50,17 @@ impl Admission {
         }
         open.total += 1;
         open.networks.insert(network, of_network + 1);
-        Some(StreamTicket { admission: self.clone(), network })
+        Some(StreamTicket { admission: self.clone(), network: Some(network) })
+    }
+
+    /// The same for a proxy, which brings the streams of many addresses: it counts in total only.
+    pub fn admit_proxy(self: &Arc<Self>) -> Option<StreamTicket> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.total >= open.limits.total {
+            return None;
+        }
+        open.total += 1;
+        Some(StreamTicket { admission: self.clone(), network: None })
     }
 
     /// Open streams.
@@ -63,18 +73,18 @@ impl Admission {
 #[derive(Debug)]
 pub struct StreamTicket {
     admission: Arc<Admission>,
-    network: IpAddr,
+    /// `None`: a proxy's.
+    network: Option<IpAddr>,
 }
 
 impl Drop for StreamTicket {
     fn drop(&mut self) {
         let mut open = self.admission.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
-        if let Some(n) = open.networks.get_mut(&self.network) {
-            *n -= 1;
-            if *n == 0 {
-                open.networks.remove(&self.network);
-            }
+        let Some(network) = self.network else { return };
+        match open.networks.get_mut(&network) {
+            Some(n) if *n > 1 => *n -= 1,
+            _ => drop(open.networks.remove(&network)),
         }
     }
 }
@@ -94,6 +104,30 @@ mod tests {
         assert!(admission.admit(ip("2001:db8:1::1")).is_none(), "three in all");
         drop(first);
         assert_eq!(admission.open(), 2);
-        assert!(admission.admit(ip("2001:db8::2")).is_some());
+        let again = admission.admit(ip("2001:db8::2")).unwrap();
+        assert!(admission.admit_proxy().is_none(), "three in all");
+        drop(again);
+        let _proxy = admission.admit_proxy().unwrap();
+        assert!(admission.admit(ip("::ffff:192.0.2.2")).is_none(), "three in all");
+    }
+
+    #[test]
+    fn nothing_is_left_of_who_has_gone() {
+        let admission = Admission::new(StreamLimits { total: 9, per_address: 2 });
+        let ip = |text: &str| text.parse().unwrap();
+        let held = [
+            admission.admit(ip("2001:db8::1")),
+            admission.admit(ip("2001:db8::ffff:2")),
+            admission.admit(ip("::ffff:192.0.2.1")),
+            admission.admit(ip("192.0.2.1")),
+            admission.admit_proxy(),
+        ];
+        assert!(held.iter().all(Option::is_some));
+        for full in ["2001:db8::3", "192.0.2.1"] {
+            assert!(admission.admit(ip(full)).is_none(), "{full}");
+        }
+        drop(held);
+        assert_eq!(admission.open(), 0);
+        assert!(admission.open.lock().unwrap().networks.is_empty());
     }
 }

@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ahash::RandomState;
 
-use super::shard::{Burst, Command, Shard};
+use super::burst::Burst;
+use super::shard::{Command, Shard};
 use crate::time::Now;
 use crate::turn::FiveTuple;
 

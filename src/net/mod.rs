@@ -3,6 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | `shard.rs` | the loop of one thread: where a packet enters and leaves |
+//! | `burst.rs` | what one read brought: a datagram, or a run of them |
 //! | `udp.rs` | batches of datagrams; `udp/linux.rs` is the one module with unsafe code |
 //! | `across.rs` | datagrams from one allocation to another, where two shards have them |
 //! | `connection.rs`, `stream.rs` | TCP and TLS streams of clients |
@@ -19,8 +20,9 @@ pub mod proxy;
 pub mod tls;
 
 mod across;
-mod admission;
+pub(crate) mod admission;
 mod again;
+mod burst;
 mod connection;
 mod control;
 mod counters;

@@ -18,7 +18,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -33,12 +32,13 @@ use slab::Slab;
 use super::across::Parcel;
 use super::admission::Admission;
 use super::again::Again;
+use super::burst::Burst;
 use super::clock::Clock;
 use super::connection::Connection;
 use super::forward::{Forward, Passed};
 use super::relays::Relays;
 use super::stream::Kind;
-use super::udp::{self, Outgoing, Piece, Pool, Received, Sender, Target, Wish};
+use super::udp::{self, Outgoing, Piece, Pool, Sender, Target, Wish};
 use super::{Counters, Settings, events, peers};
 use crate::stun::Family;
 use crate::time::{Instant, Now};
@@ -680,54 +680,6 @@ impl Shard {
         counters.allocations = self.server.allocations() as u64;
         counters.streams = self.streams.len() as u64;
         counters
-    }
-}
-
-/// A datagram in a slot, or a run of them: `segment` bytes each, the last may be shorter.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Burst {
-    slot: usize,
-    start: usize,
-    segment: usize,
-    len: usize,
-}
-
-impl Burst {
-    pub(super) fn of(slot: usize, pool: &Pool) -> Self {
-        let Received { len, segment, .. } = pool.meta(slot);
-        Self { slot, start: 0, segment, len }
-    }
-
-    fn is_run(&self) -> bool {
-        self.len > self.segment
-    }
-
-    pub(super) fn range(&self) -> Range<usize> {
-        self.start..self.start + self.len
-    }
-
-    /// A datagram may be empty; a run of them is not.
-    fn count(&self) -> usize {
-        if self.is_run() { self.len.div_ceil(self.segment) } else { 1 }
-    }
-
-    pub(super) fn singles(self) -> impl Iterator<Item = Self> {
-        (0..self.count()).map(move |n| {
-            let at = n * self.segment;
-            let len = self.segment.min(self.len - at);
-            Self { start: self.start + at, len, segment: len, ..self }
-        })
-    }
-
-    /// What is to be relayed of each datagram: of the full ones, and of a shorter last one.
-    fn pieces(self, payload: PayloadRange) -> impl Iterator<Item = Piece> {
-        let (len, skip) = (payload.end - payload.start, payload.start);
-        let first = Piece::plain(self.slot, self.start + skip, len);
-        let (full, rest) =
-            if self.is_run() { (self.len / self.segment, self.len % self.segment) } else { (1, 0) };
-        let at = self.start + full * self.segment;
-        let last = (rest > 0).then(|| first.single(at + skip.min(rest)..at + rest));
-        std::iter::once(Piece { count: full, stride: self.segment, ..first }).chain(last)
     }
 }
 

@@ -100,7 +100,7 @@ fn has_session(request: &Request<()>) -> bool {
 }
 
 fn ticket(peer: &Peer, classic: &Classic, headers: &HeaderMap) -> Result<Ticket, Failure> {
-    let place = classic.places.take(peer.client(headers));
+    let place = classic.places.admit(peer.client(headers));
     let place = place.ok_or_else(|| Failure::unavailable("Too many clients are connected"))?;
     Ok(Ticket { pace: Arc::new(pace(peer)), _place: Arc::new(place), _alive: peer._alive.clone() })
 }

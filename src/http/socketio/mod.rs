@@ -28,8 +28,8 @@ use socketioxide::service::SocketIoService;
 use socketioxide::socket::Sid;
 
 use self::rooms::{Bounds, Rooms, Word, Words};
-use super::limits::{Place, Places};
 use super::{Services, Settings};
+use crate::net::admission::{Admission, StreamTicket};
 use crate::net::clock::Clock;
 
 pub(super) use gate::answer;
@@ -59,14 +59,14 @@ impl<Asked> hyper::service::Service<Asked> for NotHere {
 pub(super) struct Classic {
     io: SocketIo,
     service: Service,
-    places: Arc<Places>,
+    places: Arc<Admission>,
 }
 
 /// What a session holds while it lives: it travels with the request that opened it.
 #[derive(Clone)]
 struct Ticket {
     pace: Arc<Pace>,
-    _place: Arc<Place>,
+    _place: Arc<StreamTicket>,
     /// While one of these lives, the server is not done.
     _alive: tokio::sync::mpsc::Sender<()>,
 }
@@ -96,7 +96,7 @@ impl Pace {
 }
 
 impl Classic {
-    pub(super) fn new(settings: &Settings, services: &Services, places: Arc<Places>) -> Self {
+    pub(super) fn new(settings: &Settings, services: &Services, places: Arc<Admission>) -> Self {
         let limits = &services.rooms;
         let (service, io) = SocketIo::builder()
             .req_path(PATH)
