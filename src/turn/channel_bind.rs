@@ -16,7 +16,7 @@ impl Server {
         slot: usize,
     ) -> Result<Vec<u8>, Rejection> {
         if self.allocations[slot].transport == RelayTransport::Tcp {
-            return Err(Rejection::NotForThisAllocation(RelayTransport::Tcp));
+            return Err(Rejection::BadRequest("a TCP allocation has no channels"));
         }
         let old = self.settings.rfc5766_channels;
         let valid = |n: ChannelNumber| {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::policy::Rule;
 use super::shared::Limit;
-use super::{BindError, PeerAddr, RelayTransport};
+use super::{BindError, PeerAddr};
 use crate::auth::Denied;
 use crate::stun::AttributeType;
 
@@ -38,9 +38,6 @@ pub enum Rejection {
     /// 403: the client itself comes through a tunnel (RFC 8656 section 21.4).
     #[error("a client in {0} could make packets go round and round")]
     TunnelledClient(&'static str),
-    /// 403: Connect is for TCP allocations, channels are for UDP allocations (RFC 6062 leaves the code open; coturn's).
-    #[error("the allocation relays {}", match .0 { RelayTransport::Udp => "UDP", RelayTransport::Tcp => "TCP" })]
-    NotForThisAllocation(RelayTransport),
     /// 405: the allocation can't move (RFC 8016 section 3.4).
     #[error("{0}")]
     MobilityForbidden(&'static str),
@@ -92,7 +89,7 @@ impl Rejection {
             Self::TryAlternate { .. } => 300,
             Self::Denied(Denied::Incomplete | Denied::WrongAlgorithms) | Self::BadRequest(_) => 400,
             Self::Denied(Denied::Challenge | Denied::Unauthorized { .. }) => 401,
-            Self::Forbidden { .. } | Self::TunnelledClient(_) | Self::NotForThisAllocation(_) => 403,
+            Self::Forbidden { .. } | Self::TunnelledClient(_) => 403,
             Self::MobilityForbidden(_) => 405,
             Self::UnknownAttributes(_) => 420,
             Self::AllocationMismatch(_) => 437,

@@ -36,7 +36,7 @@ impl Server {
         slot: usize,
     ) -> Result<Option<Vec<u8>>, Rejection> {
         if self.allocations[slot].transport == RelayTransport::Udp {
-            return Err(Rejection::NotForThisAllocation(RelayTransport::Udp));
+            return Err(Rejection::BadRequest("the allocation relays UDP"));
         }
         let peer = match request.get(AttributeType::XOR_PEER_ADDRESS)? {
             Some(Attribute::XorPeerAddress(peer)) if peer.port() != 0 => PeerAddr(peer),

@@ -140,9 +140,9 @@ fn connect_is_refused() {
     let mut udp = Client::alice("192.0.2.7:4009");
     udp.allocate(&mut world);
     let request = udp.request(Method::CONNECT).xor_address(T::XOR_PEER_ADDRESS, addr("192.0.2.99:80"));
-    assert_eq!(udp.ask(&mut world, request).code(), 403, "a UDP allocation");
+    assert_eq!(udp.ask(&mut world, request).code(), 400, "a UDP allocation");
     // Nor are there channels to a peer of a TCP allocation.
-    assert_eq!(alice.bind(&mut world, 0x4000, "192.0.2.99:80").code(), 403);
+    assert_eq!(alice.bind(&mut world, 0x4000, "192.0.2.99:80").code(), 400);
 }
 
 //= 6062-5.4-1 6062-5.4-2

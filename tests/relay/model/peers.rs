@@ -160,7 +160,7 @@ impl Reference {
 
     pub(super) fn connect(&mut self, ask: &Ask, id: usize, peer: Option<Named>) -> Result<Vec<Out>, Refusal> {
         if self.allocations[&id].transport != RelayTransport::Tcp {
-            return Err(403);
+            return Err(400);
         }
         let peer = peer.flatten().filter(|p| p.port() != 0).ok_or(400u16)?;
         self.may_reach(id, peer)?;

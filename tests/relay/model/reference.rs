@@ -777,7 +777,7 @@ impl Reference {
     ) -> Result<Vec<Out>, Refusal> {
         let now = self.now;
         if self.allocations[&id].transport == RelayTransport::Tcp {
-            return Err(403);
+            return Err(400);
         }
         let number = number.filter(|n| (0x4000..=self.rules.last_channel).contains(n)).ok_or(400u16)?;
         let peer = peer.flatten().filter(|p| p.port() != 0).ok_or(400u16)?;
