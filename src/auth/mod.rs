@@ -15,6 +15,7 @@
 //! No file, no clock, no randomness: the secret of the nonces is handed in.
 
 mod key;
+mod network;
 mod nonce;
 mod opaque;
 mod settings;
@@ -34,6 +35,7 @@ use crate::time::Now;
 
 use key::mark;
 pub use key::{Algorithm, Key, userhash};
+pub use network::network_of;
 pub use nonce::Nonce;
 use nonce::{Features, NonceKey};
 pub use opaque::{Forbidden, opaque_string};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::turn::network_of;
+use crate::auth::network_of;
 
 /// Bounds on streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Admission {
     /// A place for one stream, given back when the ticket is dropped; `None` if there is none.
     //= 8489-6.2.2-4
     pub fn admit(self: &Arc<Self>, client: IpAddr) -> Option<StreamTicket> {
-        let network = network_of(client.to_canonical());
+        let network = network_of(client);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_network = open.networks.get(&network).copied().unwrap_or(0);
         if open.total >= open.limits.total || of_network >= open.limits.per_address {

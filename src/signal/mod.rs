@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use crate::auth::Secret;
+use crate::auth::{Secret, network_of};
 use crate::time::{Instant, Now};
 
 pub use access::{Access, BadToken, Claims, Role, RoomClaim, invite, read_invite};
@@ -56,7 +56,7 @@ pub use event::{
     Event, Report, ReportedCandidate, ReportedError, ReportedFamily, ReportedState, ReportedTransport,
 };
 pub use listing::{MemberListing, RoomListing};
-pub(crate) use rate::{Rate, block_of};
+pub(crate) use rate::Rate;
 pub use reports::{Histogram, Reports};
 pub use settings::Settings;
 
@@ -241,7 +241,7 @@ impl Rooms {
             debug_assert!(false, "{connection:?} was reused");
             return;
         }
-        let from = block_of(from);
+        let from = network_of(from);
         let here = self.addresses.get(&from).copied().unwrap_or(0);
         for (count, limit, whose) in [
             (self.links.len(), self.settings.connections, "Server"),

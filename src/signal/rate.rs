@@ -1,10 +1,11 @@
 //! How often an address may do something, in a table whose size is fixed: a flood of addresses costs no memory.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ahash::RandomState;
 
+use crate::auth::network_of;
 use crate::time::Instant;
 
 /// Slots of a [`Rate`]: 32 KiB.
@@ -52,7 +53,7 @@ impl Rate {
         if self.per_minute == 0 {
             return Ok(None);
         }
-        let slot = self.hasher.hash_one(block_of(address)) as usize % self.used_up.len();
+        let slot = self.hasher.hash_one(network_of(address)) as usize % self.used_up.len();
         let cost = MINUTE / u64::from(self.per_minute);
         let now = now.as_millis();
         let after = self.used_up[slot].max(now).saturating_add(cost);
@@ -60,14 +61,6 @@ impl Rate {
             0 => Ok(Some((slot, after))),
             over => Err(Duration::from_millis(over)),
         }
-    }
-}
-
-/// What limits count: an IPv4 address, or the /64 that whoever has an IPv6 address has all of.
-pub(crate) fn block_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use ahash::RandomState;
 
-use super::shared::network_of;
+use crate::auth::network_of;
 use crate::time::Instant;
 
 /// Buckets of one shard: 128 KiB.

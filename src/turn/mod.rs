@@ -57,7 +57,7 @@ pub use policy::{Access, PeerPolicy, Rule, canonicalise, special};
 pub use rejection::Rejection;
 pub use server::Server;
 pub use settings::{Limits, NatDiscovery, RelayAddress, Settings};
-pub use shared::{Limit, Shared, network_of};
+pub use shared::{Limit, Shared};
 pub use tallies::Tallies;
 pub use types::{
     ClientAddr, ConnectionId, FiveTuple, PeerAddr, RelayAddr, RelayId, RelayTransport, ServerAddr, Transport,

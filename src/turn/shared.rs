@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::meter::Meter;
 use super::{Limits, RelayAddress, RelayId, RelayTransport, Settings};
+use crate::auth::network_of;
 use crate::stun::Family;
 use crate::time::Instant;
 
@@ -282,14 +283,6 @@ impl Drop for Ticket {
             }
         }
         quota.leave(self.network);
-    }
-}
-
-/// What counts as one client address: an IPv4 address, or an IPv6 /64.
-pub fn network_of(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) & !u128::from(u64::MAX)).to_be_bytes()),
     }
 }
 
