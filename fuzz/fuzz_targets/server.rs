@@ -59,6 +59,12 @@ fuzz_target!(|input: &[u8]| {
                         flow.transport == Transport::Tcp || answer.0.len() <= (2 * bytes.len()).max(SHORTEST)
                     );
                 }
+                // What names another shard's connection or allocation goes there unread: it is that shard's to refuse.
+                Output::Migrate { flow: to, shard: 1, bytes: passed } => {
+                    answers += 1;
+                    assert_eq!(to, flow);
+                    assert!(bytes.starts_with(&passed));
+                }
                 Output::Event(Event::Refused { user: None, .. }) => {}
                 other => panic!("{other:?}"),
             }
