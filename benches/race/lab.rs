@@ -1,14 +1,18 @@
-//! The network of the race: two namespaces and a cable, which end with this process.
+//! The network of the race: two namespaces and two cables, which end with this process.
 //!
 //! ```text
-//!   this process, on core 1                          the servers, on core 0
-//!   l<pid>  10.9.0.1 (TCP, TLS)  ══════ veth ══════  s<pid>  10.9.0.10 coturn, .20 ternd, .30 forwarder,
-//!           10.9.1.1 UDP clients, 10.9.2.1 peer                   .40 ternd with two shards
+//!   this process, on core 1                              the servers, on core 0
+//!   l<pid>  10.9.1.1 UDP clients, 10.9.2.1 peer  ═ veth ═  s<pid>  10.9.0.10 coturn, .20 ternd, .30 forwarder,
+//!   m<pid>  10.9.3.1 TCP and TLS clients         ═ veth ═  t<pid>            .40 ternd with two shards
 //! ```
 //!
-//! Each end of the cable receives in a kernel thread of its own (threaded NAPI) that is pinned beside who receives,
-//! and goes first, as an interrupt would; its run time is what receiving costs the server's side. Runs of packets
-//! are cut before the cable, as before most network cards of virtual machines, and put together by GRO behind it.
+//! The servers receive in kernel threads (threaded NAPI) that are pinned beside them and go first, as an interrupt
+//! would; their run time is what receiving costs the servers' side. Runs of packets are cut before a cable, as before
+//! most network cards of virtual machines, and put together by GRO behind it.
+//!
+//! What the servers send to `l<pid>` lies in the load's ring at once, for as little as a network card would take. To
+//! `m<pid>`, where the kernel has the load's sockets, it wakes a kernel thread on core 1; in a virtual machine that takes
+//! some microseconds of whoever sends, and in the first cable would be most of what sending a datagram costs.
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
@@ -38,7 +42,7 @@ impl Lab {
     /// Moves this thread into a network of its own; call before there are others.
     pub fn new() -> Self {
         let pid = std::process::id();
-        let (load, server) = (format!("l{pid}"), format!("s{pid}"));
+        let [load, server, sockets, streams] = ["l", "s", "m", "t"].map(|end| format!("{end}{pid}"));
         sys::unshare_network().expect("a network namespace (are you root?)");
         let holder = Command::new("unshare")
             .args(["--net", "cat"])
@@ -51,24 +55,29 @@ impl Lab {
 
         let mac = |m: [u8; 6]| m.map(|b| format!("{b:02x}")).join(":");
         let there = lab.holder.id().to_string();
-        run(&format!(
-            "ip link add {load} type veth peer name {server} address {} netns {there}",
-            mac(SERVER_MAC)
-        ));
+        let veth = |here: &str, far: &str| {
+            run(&format!("ip link add {here} type veth peer name {far} netns {there}"));
+            run(&format!("ip link set {here} up"));
+            lab.run(&format!("ip link set {far} up"));
+            let uncut = "tso off tx-udp-segmentation off";
+            run(&format!("ethtool -K {here} gro {} {uncut}", if here == load { "off" } else { "on" }));
+            lab.run(&format!("ethtool -K {far} gro on {uncut}"));
+        };
         run("ip link set lo up");
-        run(&format!("ip addr add 10.9.0.1/16 dev {load}"));
-        run(&format!("ip link set {load} up"));
         lab.run("ip link set lo up");
+        veth(&load, &server);
+        veth(&sockets, &streams);
+        lab.run(&format!("ip link set {server} address {}", mac(SERVER_MAC)));
         for last in [10, 20, 30, 40] {
-            lab.run(&format!("ip addr add 10.9.0.{last}/16 dev {server}"));
+            lab.run(&format!("ip addr add 10.9.0.{last}/24 dev {server}"));
         }
-        lab.run(&format!("ip link set {server} up"));
-        for ip in [CLIENTS, PEER, SECOND_PEER] {
+        for (ip, net) in [(CLIENTS, "10.9.1.0/24"), (PEER, "10.9.2.0/24"), (SECOND_PEER, "10.9.2.0/24")] {
+            lab.run(&format!("ip route replace {net} dev {server}"));
             lab.run(&format!("ip neigh add {ip} lladdr {} dev {server} nud permanent", mac(CLIENTS_MAC)));
         }
-        let offloads = "gro on tso off tx-udp-segmentation off";
-        run(&format!("ethtool -K {load} {offloads}"));
-        lab.run(&format!("ethtool -K {server} {offloads}"));
+        run(&format!("ip addr add 10.9.3.1/24 dev {sockets}"));
+        run(&format!("ip route add 10.9.0.0/24 dev {sockets}"));
+        lab.run(&format!("ip addr add 10.9.3.2/24 dev {streams}"));
         // Each network namespace has a sysfs of its own, and it has to be mounted to be seen.
         let threaded = |device: &str| {
             vec![
@@ -79,16 +88,21 @@ impl Lab {
                 format!("mount -t sysfs race /sys && echo 1 > /sys/class/net/{device}/threaded"),
             ]
         };
-        finish(threaded(&load));
-        finish([lab.enter(), threaded(&server)].concat());
-        for (device, core) in [(&load, LOAD_CORE), (&server, SERVER_CORE)] {
+        let there = lab.enter();
+        finish(threaded(&sockets));
+        for device in [&server, &streams] {
+            finish([there.clone(), threaded(device)].concat());
+        }
+        for (device, core) in [(&sockets, LOAD_CORE), (&server, SERVER_CORE), (&streams, SERVER_CORE)] {
             let threads = napi_threads(device);
             assert!(!threads.is_empty(), "{device} has no NAPI thread");
             for thread in &threads {
                 run(&format!("taskset -pc {core} {thread}"));
                 run(&format!("chrt -f -p 50 {thread}"));
             }
-            lab.napi = threads;
+            if core == SERVER_CORE {
+                lab.napi.extend(threads);
+            }
         }
         lab
     }
