@@ -94,6 +94,7 @@ fn full_toml_names_every_key_and_no_other() {
         ("api-keys", secret),
         ("app.pem", "a public key"),
         ("jwks.json", "{}"),
+        ("ca.pem", &certificate),
     ]);
     let example = |line: &str| {
         let rest = line.strip_prefix("# ")?;

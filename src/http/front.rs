@@ -75,11 +75,14 @@ impl Handle {
         self.0.hub.act(&self.0, |rooms, now| rooms.kick_out(now, room, peer, ban))
     }
 
-    /// Goes on with other settings, and other bounds on connections: in total, and of one address.
+    /// Goes on with other settings, and other bounds on connections: in total, and of one address. Must be called in a
+    /// tokio runtime.
     pub fn reload(&self, live: Live, total: usize, per_address: usize) {
         self.0.places.set_limits(StreamLimits { total, per_address });
         self.0.hub.reload(live.rooms.clone());
+        let tokens = live.tokens.clone();
         self.0.live.store(Arc::new(live));
+        self.0.follow_keys(&tokens);
     }
 
     /// Exchanges the certificate: the next handshake is made with it.

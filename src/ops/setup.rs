@@ -251,6 +251,20 @@ fn tokens(config: &Config) -> Result<http::Tokens, StartError> {
         let error = |error| StartError::Token { key: "rooms.jwt.jwks-file", error };
         tokens.add_jwks(jwks).map_err(error)?;
     }
+    let fetched = &jwt.fetched;
+    if let Some(url) = fetched.url.clone() {
+        tokens.fetch_from(http::JwksSource {
+            secure: url.secure,
+            host: url.host,
+            port: url.port,
+            path: url.path,
+            ca: fetched.ca.clone(),
+            refresh: fetched.refresh,
+            cooldown: fetched.cooldown,
+            timeout: fetched.timeout,
+            max_bytes: fetched.max_bytes,
+        });
+    }
     Ok(tokens)
 }
 

@@ -59,6 +59,7 @@ pub use listing::{MemberListing, RoomListing};
 pub(crate) use rate::Rate;
 pub use reports::{Histogram, Reports};
 pub use settings::Settings;
+pub use wire::shown_token;
 
 use bucket::Bucket;
 use error::Refusal;
