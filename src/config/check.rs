@@ -316,7 +316,11 @@ fn rooms(config: &Config, report: &Report<'_>) {
     }
     if config.jwt.fetched.refresh < config.jwt.fetched.cooldown {
         let path = written(report, ["rooms.jwt.jwks-refresh", "rooms.jwt.jwks-cooldown"]);
-        report.error(path, "jwks-refresh is below jwks-cooldown", "raise jwks-refresh or lower jwks-cooldown");
+        report.error(
+            path,
+            "jwks-refresh is below jwks-cooldown",
+            "raise jwks-refresh or lower jwks-cooldown",
+        );
     }
     if rooms.capacity > 8 {
         let what = format!("each browser sends its video {} times", rooms.capacity - 1);

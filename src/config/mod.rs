@@ -355,6 +355,18 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What to send to whom a token invites. It stands behind `#`: no server sees it, and no log has it.
+    pub fn invite_link(&self, host: &ice::Host, room: &str, token: &str) -> String {
+        let room: String = form_urlencoded::byte_serialize(room.as_bytes()).collect();
+        let port = match self.listen.tls.first().map_or(443, SocketAddr::port) {
+            443 => String::new(),
+            port => format!(":{port}"),
+        };
+        format!("https://{host}{port}/r/{room}#token={token}")
+    }
+}
+
 /// A configuration that is accepted.
 #[derive(Clone, Debug)]
 pub struct Checked {

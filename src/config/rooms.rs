@@ -6,10 +6,10 @@ use zeroize::Zeroizing;
 
 use super::reader::{Node, Read, Table};
 use super::sections::MILLION;
+use super::url::web_url;
 use super::values::{
     count, duration, file, flag, list, name, one_of, secret, secret_file, small_count, without_line_end,
 };
-use super::url::web_url;
 use super::{FetchedKeys, Jwt, JwtKey, JwtKind};
 use crate::auth::Secret;
 use crate::signal::{self, Access};

@@ -73,12 +73,26 @@ mod tests {
             Some(WebUrl { secure, host: host.into(), port, path: path.into() })
         };
         assert_eq!(parse("https://Id.example.org"), url(true, "id.example.org", 443, "/"));
-        assert_eq!(parse("https://id.example.org:8443/a/b?c=d"), url(true, "id.example.org", 8443, "/a/b?c=d"));
+        assert_eq!(
+            parse("https://id.example.org:8443/a/b?c=d"),
+            url(true, "id.example.org", 8443, "/a/b?c=d")
+        );
         assert_eq!(parse("http://[::1]:8080/jwks"), url(false, "::1", 8080, "/jwks"));
         assert_eq!(parse("http://127.0.0.1?x"), url(false, "127.0.0.1", 80, "/?x"));
         for wrong in [
-            "id.example.org/jwks", "ftp://h/", "https://", "https:///x", "https://user@h/", "https://h/#x", "https://h:0/",
-            "https://h:99999/", "https://h:/", "https://[::1]x/", "https://[h]/", "https://h /", "https://h\n/",
+            "id.example.org/jwks",
+            "ftp://h/",
+            "https://",
+            "https:///x",
+            "https://user@h/",
+            "https://h/#x",
+            "https://h:0/",
+            "https://h:99999/",
+            "https://h:/",
+            "https://[::1]x/",
+            "https://[h]/",
+            "https://h /",
+            "https://h\n/",
         ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }

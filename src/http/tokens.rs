@@ -342,8 +342,14 @@ mod tests {
             Keys::of_jwks(json!({ "keys": keys }).to_string().as_bytes()).map_or(0, |keys| keys.len())
         };
         assert_eq!(taken(&[ec.clone(), ed.clone()]), 2);
-        assert_eq!(taken(&[with(&ec, "use", "sig"), with(&ec, "alg", "ES256"), with(&ed, "alg", "Ed25519")]), 3);
-        assert_eq!(taken(&[with(&ec, "use", "enc"), with(&ec, "alg", "ES384"), with(&ed, "alg", "ES256")]), 0);
+        assert_eq!(
+            taken(&[with(&ec, "use", "sig"), with(&ec, "alg", "ES256"), with(&ed, "alg", "Ed25519")]),
+            3
+        );
+        assert_eq!(
+            taken(&[with(&ec, "use", "enc"), with(&ec, "alg", "ES384"), with(&ed, "alg", "ES256")]),
+            0
+        );
         let strange = [json!({"kty": "QUANTUM"}), json!({"kty": "EC", "crv": "P-256"}), json!(7), ed];
         assert_eq!(taken(&strange), 1, "the others are left out");
     }

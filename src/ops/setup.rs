@@ -64,6 +64,9 @@ impl Setup {
         if let Some(own) = &own_secret {
             config.auth.secrets.push(own.secret.clone());
         }
+        if config.rooms.invite_secret.is_none() {
+            config.rooms.invite_secret = OwnSecret::for_invites()?;
+        }
         let relay_addresses = match before {
             Some(before) => before.relay_addresses.clone(),
             None => relay_addresses(&config, &interfaces),

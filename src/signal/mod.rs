@@ -29,6 +29,7 @@ mod json;
 mod link;
 mod listing;
 mod moderation;
+mod operator;
 mod rate;
 mod reports;
 mod requests;

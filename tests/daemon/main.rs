@@ -16,6 +16,8 @@ mod coturn;
 mod harness;
 mod https;
 mod interop;
+mod jwks;
 mod operations;
+mod rooms;
 mod sans_io;
 mod web;

@@ -1,6 +1,7 @@
 //! One look at a JWKS: GET, and no more. Redirects are not followed: they would lead the operator's trust elsewhere.
 
-use std::fmt::Display;
+use std::error::Error;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +85,7 @@ async fn get(
     let request = Request::get(&source.path)
         .header(header::HOST, source.authority())
         .header(header::ACCEPT, "application/jwk-set+json, application/json")
+        .header(header::CONNECTION, "close")
         .header(header::USER_AGENT, concat!("ternd/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())
         .map_err(said)?;
@@ -105,15 +107,22 @@ async fn get(
     tokio::select! {
         result = &mut answer => result,
         ended = connection => match ended {
-            // Its last bytes may just have come.
+            // Its last bytes may just have come, with a close of TCP and none of TLS.
             Ok(()) => answer.await,
-            Err(error) => Err(said(error)),
+            Err(error) => answer.await.map_err(|_| said(error)),
         },
     }
 }
 
-fn said(error: impl Display) -> String {
-    error.to_string()
+/// With its causes: hyper's errors tell nothing by themselves.
+fn said(error: impl Into<Box<dyn Error + Send + Sync>>) -> String {
+    let error: Box<dyn Error + Send + Sync> = error.into();
+    let (mut said, mut cause) = (error.to_string(), error.source());
+    while let Some(deeper) = cause {
+        let _ = write!(said, ": {deeper}");
+        cause = deeper.source();
+    }
+    said
 }
 
 fn max_age(headers: &HeaderMap) -> Option<Duration> {

@@ -20,8 +20,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::tokens::{Keys, Tokens};
 use super::Counters;
+use super::tokens::{Keys, Tokens};
 
 /// How long a token waits for a look. A client owes its hello in 5 s.
 const WAIT: Duration = Duration::from_secs(2);
