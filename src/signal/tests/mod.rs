@@ -1,6 +1,7 @@
 //! The rooms, told as stories (see [`world`] for how one is written), held against a model, and fed with noise.
 
 mod access;
+mod asyncapi;
 mod model;
 mod noise;
 mod resume;

@@ -3,6 +3,7 @@
 //!
 //! The validator knows what the schema uses of JSON Schema, and fails at whatever else it finds there.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
@@ -16,6 +17,18 @@ static SCHEMA: LazyLock<Value> =
 /// Is it what the definition says?
 pub(super) fn is_valid(definition: &str, value: &Value) -> bool {
     holds(&SCHEMA["$defs"][definition], value)
+}
+
+/// The names of the messages of one kind: `request`, `answer` or `event`.
+pub(super) fn names_of(kind: &str) -> BTreeSet<String> {
+    let refs = SCHEMA["$defs"][kind]["oneOf"].as_array().unwrap();
+    let name = |one: &Value| one["$ref"].as_str().unwrap().strip_prefix("#/$defs/").unwrap().to_owned();
+    refs.iter().map(name).collect()
+}
+
+/// What stands at a JSON pointer.
+pub(super) fn at(pointer: &str) -> Option<&'static Value> {
+    SCHEMA.pointer(pointer)
 }
 
 fn holds(schema: &Value, value: &Value) -> bool {
