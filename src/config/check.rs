@@ -294,6 +294,17 @@ fn rooms(config: &Config, report: &Report<'_>) {
         );
         report.error(path, what, "raise burst-bytes or lower max-bytes");
     }
+    for (keys, queue, replay) in [
+        (["rooms.queue-messages", "rooms.replay-messages"], rooms.queue_messages, rooms.replay_messages),
+        (["rooms.queue-bytes", "rooms.replay-bytes"], rooms.queue_bytes, rooms.replay_bytes),
+    ] {
+        if queue <= replay {
+            let [bound, what] = keys.map(|key| key.trim_start_matches("rooms."));
+            let text =
+                format!("{what} ({replay}) does not fit into {bound} ({queue}): a resume would end itself");
+            report.error(written(report, keys), text, format!("raise {bound} or lower {what}"));
+        }
+    }
     if report.has("rooms.invite-secret") && report.has("rooms.invite-secret-file") {
         report.error("rooms.invite-secret-file", "there is rooms.invite-secret too", "keep one");
     }

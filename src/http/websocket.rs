@@ -144,7 +144,7 @@ async fn serve(peer: &Peer, from: IpAddr, upgraded: Upgraded, host: Option<Host>
         .max_frame_size(Some(rooms.max_bytes))
         // Pongs wait here, too: who pings and never reads must not make the server keep them all. What the rooms
         // send is written one by one, and is hardly longer than the longest message of a client.
-        .max_write_buffer_size(shared.settings.queue_bytes.saturating_add(2 * rooms.max_bytes + 4 * BUFFER));
+        .max_write_buffer_size(rooms.queue_bytes.saturating_add(2 * rooms.max_bytes + 4 * BUFFER));
     let socket = Socket::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
 
     shared.counters.websockets.add();

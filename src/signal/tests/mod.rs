@@ -6,7 +6,7 @@ mod model;
 mod noise;
 mod resume;
 mod roles;
-mod schema;
+pub(crate) mod schema;
 mod specification;
 mod stories;
 mod world;

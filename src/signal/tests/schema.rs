@@ -14,6 +14,11 @@ use crate::signal::{ErrorCode, Settings};
 static SCHEMA: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../../docs/ternd.v1.schema.json")).unwrap());
 
+/// Something the server has sent, answer or event.
+pub(crate) fn is_of_the_server(frame: &Value) -> bool {
+    is_valid(if frame.get("seq").is_some() { "event" } else { "answer" }, frame)
+}
+
 /// Is it what the definition says?
 pub(super) fn is_valid(definition: &str, value: &Value) -> bool {
     holds(&SCHEMA["$defs"][definition], value)

@@ -36,6 +36,8 @@ fn its_table_of_errors_is_that_of_the_code() {
         })
         .collect();
     assert_eq!(written, coded);
+    // The counters are in the order of the list.
+    assert!(ErrorCode::ALL.iter().enumerate().all(|(n, code)| *code as usize == n));
     for code in ErrorCode::ALL {
         assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
     }
@@ -63,6 +65,8 @@ fn its_table_of_limits_is_that_of_the_defaults() {
         ("state-bytes", d.state_bytes.to_string()),
         ("history", d.history.to_string()),
         ("history-bytes", d.history_bytes.to_string()),
+        ("queue-messages", d.queue_messages.to_string()),
+        ("queue-bytes", d.queue_bytes.to_string()),
         ("bytes-per-second", d.bytes_per_second.to_string()),
         ("burst-bytes", d.burst_bytes.to_string()),
         ("joins-per-minute", format!("{}", d.joins_per_minute)),
