@@ -333,6 +333,13 @@ fn rooms(config: &Config, report: &Report<'_>) {
             "raise jwks-refresh or lower jwks-cooldown",
         );
     }
+    if report.has("socket-io.enabled")
+        && config.socketio.enabled
+        && (rooms.create, rooms.join) != (Access::Any, Access::Any)
+    {
+        let what = "its clients can show no token, and rooms.create or rooms.join needs one: nobody comes in";
+        report.warn("socket-io.enabled", what, "set it to false, or both of them to \"any\"");
+    }
     if rooms.capacity > 8 {
         let what = format!("each browser sends its video {} times", rooms.capacity - 1);
         report.warn(
