@@ -82,9 +82,7 @@ impl Fleet {
             step: 0,
             server,
         };
-        if fleet.server.kind != Kind::Floor {
-            fleet.converse(wire, Wish::Binding, 1);
-        }
+        fleet.converse(wire, Wish::Binding, 1);
         fleet.streams = match transport {
             Transport::Udp => None,
             Transport::Tcp => Some(Streams::connect(fleet.server.udp, None, count)),

@@ -281,7 +281,7 @@ impl Race {
 
     fn bindings(&mut self, row: &str) -> Vec<Line> {
         let load = Load { way: Way::Binding, shape: Shape::Single };
-        let kinds = self.chosen(&[Coturn, Ternd]);
+        let kinds = self.chosen(&[Coturn, Ternd, Floor]);
         let mut fleets = self.fleets(&kinds, load, Transport::Udp, 1_000);
         let mut most = Line::new(row, "requests/s, loss < 0.1 %", &[AtLeast(3.0, Coturn)]);
         let mut cpu = Line::new(row, "CPU ns/request at that rate", &[]);

@@ -283,6 +283,12 @@ impl Batch {
         &self.bytes[slot * RUN..][..self.slots[slot].1]
     }
 
+    /// Writes one datagram over what is in the slot.
+    pub fn rewrite(&mut self, slot: usize, write: impl FnOnce(&mut [u8]) -> usize) {
+        let len = write(&mut self.bytes[slot * RUN..][..RUN]);
+        (self.slots[slot].1, self.slots[slot].2) = (len, len);
+    }
+
     /// Fills free slots from the socket, which were not in use before; how many.
     pub fn receive(&mut self, socket: &UdpSocket, max: usize) -> usize {
         let first = self.slots.len();
