@@ -53,7 +53,7 @@ use crate::net::clock::Clock;
 use crate::{ice as ice_core, signal};
 
 pub use front::{Figures, Handle, Server};
-pub use listen::StartError;
+pub use listen::{Rebound, StartError};
 pub use proxied::Proxies;
 pub use tokens::{BadKey, TokenKind, Tokens};
 
@@ -251,10 +251,16 @@ struct Shared {
     draining: AtomicBool,
     /// Becomes true at the stop.
     stopping: tokio::sync::watch::Receiver<bool>,
+    listeners: listen::Listeners,
 }
 
 impl Shared {
-    fn new(settings: Settings, services: Services, stopping: tokio::sync::watch::Receiver<bool>) -> Self {
+    fn new(
+        settings: Settings,
+        services: Services,
+        stopping: tokio::sync::watch::Receiver<bool>,
+        listeners: listen::Listeners,
+    ) -> Self {
         let hasher = |purpose| {
             let key = derived(&services.seed, purpose);
             let word = |at: usize| key[at..].iter().take(8).fold(0, |w, byte| w << 8 | u64::from(*byte));
@@ -293,6 +299,7 @@ impl Shared {
             settings,
             services,
             stopping,
+            listeners,
         }
     }
 

@@ -14,9 +14,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::setup::Setup;
-use super::{log, systemd};
+use super::{log, relayed_over, systemd, web_over};
 use crate::auth::Credential;
-use crate::config::{self, Checked, Disk, Listen};
+use crate::config::{self, Checked, Disk};
 use crate::net::clock::Clock;
 use crate::net::{self, Stuck};
 use crate::turn::Listed;
@@ -133,34 +133,31 @@ impl Daemon {
         let Some(path) = &self.path else {
             return Err(vec!["it runs on its defaults, without a file: start it with --config FILE".into()]);
         };
-        let Checked { config, warnings } = config::load(path, &Disk::beside(path))
+        let Checked { mut config, warnings } = config::load(path, &Disk::beside(path))
             .map_err(|invalid| invalid.to_string().lines().map(String::from).collect::<Vec<_>>())?;
         let mut setup = lock(&self.setup);
-        let next = setup.again(config).map_err(|error| vec![error.to_string()])?;
-
+        // Whatever can fail comes before the first change.
+        let moved = setup.moved_ports(&config);
+        if !moved.is_empty() {
+            return Err(moved);
+        }
         let mut notes: Vec<_> = warnings.iter().map(|warning| format!("configuration: {warning}")).collect();
-        notes.extend(
-            next.needs_restart(&setup).iter().map(|key| format!("{key} changes with the next start")),
-        );
+        let kept = setup.keep_what_needs_a_restart(&mut config);
+        notes.extend(kept.iter().map(|key| format!("{key} changes with the next start")));
+        let next = setup.again(config).map_err(|error| vec![error.to_string()])?;
+        let relay = self.control.bind(&next.net()).map_err(|error| vec![error.to_string()])?;
+        let web = self.http.bind(&next.http()).map_err(|error| vec![error.to_string()])?;
+
         log::configure(&next.config.log);
         log::show(next.interfaces.iter().copied().chain(next.relay_addresses.iter().map(|r| r.announced)));
+        notes.extend(say_what_listens(&next, &relay, &web));
         self.http.reload(next.live(), next.config.connections.total, next.config.connections.per_address);
-        if let Err(stuck) = self.control.reconfigure(next.changes()) {
+        let taken = self.control.reconfigure(next.changes()).and_then(|()| self.control.listen(relay));
+        if let Err(stuck) = taken {
             notes.push(stuck.to_string());
         }
-        // What can't be taken over stays what it is, and is compared with again.
-        let kept = setup.config.clone();
+        self.http.listen(web);
         *setup = next;
-        let config = &mut setup.config;
-        (config.shards, config.socket_buffer, config.pin_shards) =
-            (kept.shards, kept.socket_buffer, kept.pin_shards);
-        let (proxy_protocol, forwarded_for) =
-            (config.listen.proxy_protocol.clone(), config.listen.forwarded_for.clone());
-        config.listen = Listen { proxy_protocol, forwarded_for, ..kept.listen };
-        (config.relay, config.nat_discovery) = (kept.relay, kept.nat_discovery);
-        (config.metrics, config.admin_socket) = (kept.metrics, kept.admin_socket);
-        (config.socketio, config.pages) = (kept.socketio, kept.pages);
-        config.log.format = kept.log.format;
         Ok(notes)
     }
 
@@ -344,6 +341,24 @@ impl Daemon {
         let ttl = ttl.unwrap_or(setup.config.ice.ttl);
         setup.auth.issue(user, ttl, self.clock.now()).map(|credential| (credential, ttl))
     }
+}
+
+/// Tells the log what a reload does to the listeners, and returns what the operator should know of it.
+fn say_what_listens(next: &Setup, relay: &net::Rebound, web: &http::Rebound) -> Vec<String> {
+    let relayed = |(transport, addr)| (addr, relayed_over(transport));
+    let served = |(tls, addr)| (addr, web_over(tls));
+    for (addr, what) in relay.added().map(relayed).chain(web.added().map(served)) {
+        info!("listening on {addr}: {what}");
+    }
+    let mut notes = Vec::new();
+    for (addr, what) in relay.removed().map(relayed).chain(web.removed().map(served)) {
+        info!("no longer listening on {addr}: {what}; what is established goes on");
+        if next.is_inherited(addr) {
+            notes
+                .push(format!("{addr} stays open, with nobody behind it: systemd holds it for ternd.socket"));
+        }
+    }
+    notes
 }
 
 /// What a thread that panicked has left is whole: each change is one assignment.

@@ -238,6 +238,9 @@ impl Snapshot {
                 ("no_permission", turn.no_permission),
                 ("no_path", turn.no_path),
                 ("over_rate", turn.over_rate),
+                ("listener_removed", net.listener_removed),
+                ("across_full", net.across_dropped),
+                ("passed_on_full", net.datagrams_not_passed),
                 ("send_failed", net.send_dropped),
                 ("slow_client", net.stream_dropped),
             ]

@@ -168,17 +168,23 @@ fn report_to_systemd(daemon: &Arc<Daemon>) {
     }
 }
 
+/// What a listener of the relay is for.
+fn relayed_over(transport: Transport) -> &'static str {
+    if transport == Transport::Udp { "STUN and TURN over UDP" } else { "STUN and TURN over TCP" }
+}
+
+/// What a listener of the HTTP side is for.
+fn web_over(tls: bool) -> &'static str {
+    if tls { "HTTPS, WebSocket and TURN over TLS" } else { "HTTP and WebSocket without TLS" }
+}
+
 /// Says what runs, and what its operator should look at.
 fn announce(setup: &Setup, relay: &Relay, server: &http::Server, metrics: &[metrics::Bound]) {
     for (transport, addr) in relay.listeners() {
-        let name = if *transport == Transport::Udp { "UDP" } else { "TCP" };
-        info!("listening on {addr}: STUN and TURN over {name}");
+        info!("listening on {addr}: {}", relayed_over(transport));
     }
     for (tls, addr) in server.listeners() {
-        match tls {
-            true => info!("listening on {addr}: HTTPS, WebSocket and TURN over TLS"),
-            false => info!("listening on {addr}: HTTP and WebSocket without TLS"),
-        }
+        info!("listening on {addr}: {}", web_over(tls));
     }
     for address in &setup.relay_addresses {
         let mut text = format!("relaying from {}", address.local);

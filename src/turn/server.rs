@@ -294,6 +294,11 @@ impl Server {
         self.by_flow.contains_key(flow)
     }
 
+    /// Has one of the paths of allocations this property?
+    pub fn has_path(&self, property: impl FnMut(&FiveTuple) -> bool) -> bool {
+        self.by_flow.keys().any(property)
+    }
+
     /// The next thing to do. Take until `None` after each call of another method.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()

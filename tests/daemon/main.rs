@@ -16,6 +16,7 @@ mod coturn;
 mod harness;
 mod https;
 mod interop;
+mod listeners;
 mod operations;
 mod sans_io;
 mod web;

@@ -12,7 +12,7 @@ use crate::{https, web};
 
 impl Setup {
     /// With an admin socket and metrics.
-    fn with_admin(self) -> (Self, SocketAddr) {
+    pub fn with_admin(self) -> (Self, SocketAddr) {
         // The port is this test's own: the harness gave it to UDP and TCP, and nothing listens on the address.
         let metrics = SocketAddr::from(([127, 0, 0, 2], self.turn.port()));
         let socket = self.folder.path().join("admin.sock");
@@ -23,19 +23,19 @@ impl Setup {
 }
 
 impl Daemon {
-    fn ctl(&self, args: &[&str]) -> Output {
+    pub fn ctl(&self, args: &[&str]) -> Output {
         let socket = self.setup.folder.path().join("admin.sock");
         run(ternd().arg("ctl").arg("--socket").arg(socket).args(args))
     }
 
-    fn ctl_json(&self, args: &[&str]) -> Value {
+    pub fn ctl_json(&self, args: &[&str]) -> Value {
         let output = self.ctl(&[args, &["--json"]].concat());
         assert!(output.status.success(), "{args:?}: {}", said(&output));
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error} in {}", said(&output)))
     }
 
     /// Changes the configuration file.
-    fn rewrite(&self, from: &str, to: &str) {
+    pub fn rewrite(&self, from: &str, to: &str) {
         let path = self.setup.folder.path().join("ternd.toml");
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "no {from:?} in {text}");
@@ -49,12 +49,12 @@ impl Daemon {
     }
 }
 
-fn alice(secret: &str) -> Login {
+pub fn alice(secret: &str) -> Login {
     Login::new(secret, format!("{}:alice", unix_now() + 600))
 }
 
 /// A client over each transport, with its allocation.
-fn callers(daemon: &Daemon, login: &Login) -> Vec<(Client, SocketAddr)> {
+pub fn callers(daemon: &Daemon, login: &Login) -> Vec<(Client, SocketAddr)> {
     let (turn, tls) = (daemon.turn(), daemon.https());
     let clients = (0..4).flat_map(|_| [Client::udp(turn), Client::tcp(turn), Client::tls(tls)]);
     clients
