@@ -155,7 +155,11 @@ impl Fleet {
             }
             if looked.elapsed() > Duration::from_millis(50) {
                 looked = Instant::now();
-                assert!(self.server.is_alive(), "{} has ended; try RACE_LOG=1", self.server.kind.name());
+                assert!(
+                    self.server.process.is_alive(),
+                    "{} has ended; try RACE_LOG=1",
+                    self.server.kind.name()
+                );
                 assert!(heard.elapsed() < GIVE_UP, "{} does not answer", self.server.kind.name());
                 if self.streams.is_none() {
                     let late: Vec<_> = open.iter().filter(|(_, (_, at))| at.elapsed() > RETRY).collect();
