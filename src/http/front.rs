@@ -63,7 +63,7 @@ impl Handle {
         self.0.hub.act(&self.0, |rooms, _| rooms.drain(after));
     }
 
-    /// The first `max` rooms after the one of this name. Takes the lock of the rooms, as the next three do.
+    /// The first `max` rooms after the one of this name. Takes the lock of the rooms, as the next ones do.
     pub fn rooms(&self, after: Option<&str>, max: usize) -> Vec<signal::RoomListing> {
         self.0.hub.ask(|rooms| rooms.list(after, max))
     }
@@ -73,16 +73,39 @@ impl Handle {
         self.0.hub.ask(signal::Rooms::reports)
     }
 
+    /// One room, if there is one of this name.
+    pub fn room(&self, name: &str) -> Option<signal::RoomListing> {
+        self.0.hub.ask(|rooms| rooms.room(name))
+    }
+
+    /// Locks a room, or unlocks it. `false`: there is no such room.
+    pub fn lock_room(&self, name: &str, locked: bool) -> bool {
+        self.0.hub.act(&self.0, |rooms, _| rooms.lock_room(name, locked))
+    }
+
+    /// Puts everybody out of a room, which ends with that; how many these were.
+    pub fn close_room(&self, name: &str) -> usize {
+        self.0.hub.act(&self.0, |rooms, now| rooms.close_room(now, name))
+    }
+
+    /// An invite that says this, signed with what the rooms sign theirs with.
+    pub fn invite(&self, claims: &signal::Claims) -> String {
+        self.0.hub.ask(|rooms| rooms.sign_invite(claims))
+    }
+
     /// Puts a member out of its room. `false`: there is none of this id.
     pub fn kick(&self, room: &str, peer: &str, ban: Duration) -> bool {
         self.0.hub.act(&self.0, |rooms, now| rooms.kick_out(now, room, peer, ban))
     }
 
-    /// Goes on with other settings, and other bounds on connections: in total, and of one address.
+    /// Goes on with other settings, and other bounds on connections: in total, and of one address. Must be called in a
+    /// tokio runtime.
     pub fn reload(&self, live: Live, total: usize, per_address: usize) {
         self.0.places.set_limits(StreamLimits { total, per_address });
         self.0.hub.reload(live.rooms.clone());
+        let tokens = live.tokens.clone();
         self.0.live.store(Arc::new(live));
+        self.0.follow_keys(&tokens);
     }
 
     /// Binds the listeners of `settings` that are not there yet. Nothing changes until [`Self::listen`].

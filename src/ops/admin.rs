@@ -6,7 +6,11 @@
 //! POST /v1/reload          POST /v1/credentials?user=U&ttl=SECONDS  GET  /v1/log-level
 //! POST /v1/drain           GET  /metrics                            POST /v1/log-level?level=L&module=M
 //! GET  /v1/rooms?after=ROOM                                         POST /v1/kick?room=ROOM&peer=PEER&ban=SECONDS
+//! GET  /v1/room?room=ROOM  POST /v1/room/lock?room=ROOM&locked=L    POST /v1/room/close?room=ROOM
+//! POST /v1/invite?room=ROOM&name=NAME&role=ROLE&ttl=SECONDS&create=C&relay=R
 //! ```
+
+mod rooms;
 
 use std::collections::HashMap;
 use std::io;
@@ -130,6 +134,9 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             Ok(list.iter().map(allocation).collect())
         }
         ("GET", "/v1/rooms") => Ok(daemon.http().rooms(parameter("after"), ROOMS).iter().map(room).collect()),
+        (_, "/v1/room" | "/v1/room/lock" | "/v1/room/close" | "/v1/invite") => {
+            rooms::carry_out(daemon, request, &parameters)
+        }
         ("POST", "/v1/kick") if parameters.contains_key("peer") => put_out(daemon, &parameters),
         ("POST", "/v1/kick") => kick(daemon, &parameters),
         ("POST", "/v1/reload") => {
@@ -169,11 +176,13 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             info!("log level of {}: {parsed}", parameter("module").unwrap_or("everything else"));
             Ok(levels())
         }
-        (_, path) => Err(Refused(
-            StatusCode::NOT_FOUND,
-            format!("{} {path}: there is no such thing", request.method()),
-        )),
+        _ => Err(unknown(request)),
     }
+}
+
+fn unknown(request: &Request<Incoming>) -> Refused {
+    let (method, path) = (request.method(), request.uri().path());
+    Refused(StatusCode::NOT_FOUND, format!("{method} {path}: there is no such thing"))
 }
 
 fn kick(daemon: &Daemon, parameters: &HashMap<String, String>) -> Result<Value, Refused> {

@@ -5,6 +5,7 @@
 //! certificate files change ─► load them ──────────────────────┘  no: nothing changes, and everybody hears why
 //! ```
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -17,8 +18,11 @@ use super::setup::Setup;
 use super::{log, relayed_over, systemd, web_over};
 use crate::auth::Credential;
 use crate::config::{self, Checked, Disk};
+use crate::ice::Host;
 use crate::net::clock::Clock;
 use crate::net::{self, Stuck};
+use crate::signal::Claims;
+use crate::time::Now;
 use crate::turn::Listed;
 use crate::{http, net::tls};
 
@@ -333,6 +337,20 @@ impl Daemon {
         list.retain(|listed| user.is_none_or(|user| *listed.user == *user));
         list.sort_by_key(|listed| std::cmp::Reverse(listed.lived));
         Ok(list)
+    }
+
+    /// An invite, and the link to send.
+    pub(super) fn invite(&self, room: &str, claims: &Claims) -> (String, String) {
+        let setup = lock(&self.setup);
+        let token = self.http.invite(claims);
+        let host = setup.host().parse().unwrap_or_else(|_| Host::from(IpAddr::from([127, 0, 0, 1])));
+        let link = setup.config.invite_link(&host, room, &token);
+        (token, link)
+    }
+
+    /// The time of invites.
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// A credential signed with the first secret; `None`: there is none. `ttl`: that of the endpoint if it is not given.

@@ -302,6 +302,16 @@ impl Snapshot {
             [("endpoint", &counters.credentials), ("room", &counters.room_credentials)]
                 .map(|(by, n)| (vec![("by", by)], n.get())),
         )?;
+        to.counters(
+            "jwks_fetches",
+            "Looks at rooms.jwt.jwks-url, by outcome; postponed: a token came too soon for another one",
+            [
+                ("success", &counters.jwks_looks),
+                ("failed", &counters.jwks_failures),
+                ("postponed", &counters.jwks_postponed),
+            ]
+            .map(|(outcome, n)| (vec![("outcome", outcome)], n.get())),
+        )?;
         to.gauge("rooms", "Rooms with members at this moment", figures.rooms as u64)?;
         to.gauge("websockets", "WebSockets open at this moment", figures.websockets as u64)?;
         to.counter("websockets_opened", "WebSockets opened", counters.websockets.get())?;

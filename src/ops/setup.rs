@@ -64,6 +64,9 @@ impl Setup {
         if let Some(own) = &own_secret {
             config.auth.secrets.push(own.secret.clone());
         }
+        if config.rooms.invite_secret.is_none() {
+            config.rooms.invite_secret = OwnSecret::for_invites()?;
+        }
         let relay_addresses = match before {
             Some(before) => before.relay_addresses.clone(),
             None => relay_addresses(&config, &interfaces),
@@ -285,6 +288,20 @@ fn tokens(config: &Config) -> Result<http::Tokens, StartError> {
     if let Some(jwks) = &jwt.jwks {
         let error = |error| StartError::Token { key: "rooms.jwt.jwks-file", error };
         tokens.add_jwks(jwks).map_err(error)?;
+    }
+    let fetched = &jwt.fetched;
+    if let Some(url) = fetched.url.clone() {
+        tokens.fetch_from(http::JwksSource {
+            secure: url.secure,
+            host: url.host,
+            port: url.port,
+            path: url.path,
+            ca: fetched.ca.clone(),
+            refresh: fetched.refresh,
+            cooldown: fetched.cooldown,
+            timeout: fetched.timeout,
+            max_bytes: fetched.max_bytes,
+        });
     }
     Ok(tokens)
 }
