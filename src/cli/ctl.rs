@@ -58,6 +58,11 @@ enum Order {
         #[arg(long, value_name = "TIME", value_parser = ttl)]
         ban: Option<Duration>,
     },
+    /// One room.
+    Room {
+        #[command(subcommand)]
+        what: Room,
+    },
     /// Credentials for clients.
     Credentials {
         #[command(subcommand)]
@@ -96,6 +101,30 @@ struct Whom {
 }
 
 #[derive(Debug, Subcommand)]
+enum Room {
+    /// Who is in it.
+    Show {
+        /// The room.
+        room: String,
+    },
+    /// Let nobody else in.
+    Lock {
+        /// The room.
+        room: String,
+    },
+    /// Let others in again.
+    Unlock {
+        /// The room.
+        room: String,
+    },
+    /// Put everybody out, which ends it. Who wants to may come again.
+    Close {
+        /// The room.
+        room: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum Credentials {
     /// Issue one that ends by itself.
     Issue {
@@ -105,6 +134,11 @@ enum Credentials {
         /// How long it is good for: seconds, or with a unit as in 10m, 12h, 7d [default: ice.ttl]
         #[arg(short, long, value_name = "TIME", value_parser = ttl)]
         ttl: Option<Duration>,
+    },
+    /// Take one back: its allocations end, and it makes no new ones.
+    Revoke {
+        /// The user name as it was issued, with its time stamp.
+        username: String,
     },
 }
 
@@ -157,6 +191,20 @@ fn request(order: &Order) -> (Method, &'static str, Vec<(&'static str, String)>)
             let parameters = [Some(("user", user.clone())), ttl];
             (Method::POST, "/v1/credentials", parameters.into_iter().flatten().collect())
         }
+        Order::Credentials { what: Credentials::Revoke { username } } => {
+            (Method::POST, "/v1/revoke", vec![("username", username.clone())])
+        }
+        Order::Room { what } => {
+            let named = |room: &String| ("room", room.clone());
+            match what {
+                Room::Show { room } => (Method::GET, "/v1/room", vec![named(room)]),
+                Room::Lock { room } => (Method::POST, "/v1/room/lock", vec![named(room)]),
+                Room::Unlock { room } => {
+                    (Method::POST, "/v1/room/lock", vec![named(room), ("locked", "false".into())])
+                }
+                Room::Close { room } => (Method::POST, "/v1/room/close", vec![named(room)]),
+            }
+        }
         Order::Drain => (Method::POST, "/v1/drain", Vec::new()),
         Order::Reload => (Method::POST, "/v1/reload", Vec::new()),
         Order::LogLevel { level: None, .. } => (Method::GET, "/v1/log-level", Vec::new()),
@@ -204,7 +252,12 @@ fn shown(order: &Order, answer: &Value) -> String {
         Order::Allocations { .. } => allocations(answer),
         Order::Rooms { .. } => rooms(answer),
         Order::PutOut { .. } => "put out\n".into(),
-        Order::Kick(_) => format!("{} allocations ended\n", answer["ended"]),
+        Order::Room { what: Room::Show { .. } } => rooms(&Value::Array(vec![answer.clone()])),
+        Order::Room { what: Room::Close { .. } } => format!("closed, {} members put out\n", answer["ended"]),
+        Order::Credentials { what: Credentials::Issue { .. } } => credential(answer),
+        Order::Kick(_) | Order::Credentials { what: Credentials::Revoke { .. } } => {
+            format!("{} allocations ended\n", answer["ended"])
+        }
         Order::Reload => {
             let notes = answer["notes"].as_array().into_iter().flatten();
             let notes: String = notes.map(|note| format!("note: {}\n", word(note))).collect();
@@ -212,6 +265,16 @@ fn shown(order: &Order, answer: &Value) -> String {
         }
         _ => pairs(answer, ""),
     }
+}
+
+/// A credential, and a line for each URL it is for.
+fn credential(answer: &Value) -> String {
+    let servers = answer["iceServers"].as_array().into_iter().flatten();
+    let urls = servers.flat_map(|server| server["urls"].as_array().into_iter().flatten());
+    let row = |name: &str, value| [name.to_owned(), word(value)];
+    let rest = ["password", "ttl", "expires_at"].map(|key| row(key, &answer[key]));
+    let rest: Vec<_> = rest.into_iter().chain(urls.map(|url| row("url", url))).collect();
+    table(row("username", &answer["username"]), &rest)
 }
 
 /// One line for each field of an object.

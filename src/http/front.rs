@@ -68,6 +68,21 @@ impl Handle {
         self.0.hub.ask(|rooms| rooms.list(after, max))
     }
 
+    /// The room of this name.
+    pub fn room(&self, name: &str) -> Option<signal::RoomListing> {
+        self.0.hub.ask(|rooms| rooms.room(name))
+    }
+
+    /// Locks a room, or opens it again. `false`: there is none of this name.
+    pub fn lock_room(&self, name: &str, locked: bool) -> bool {
+        self.0.hub.act(&self.0, |rooms, _| rooms.lock_room(name, locked))
+    }
+
+    /// Puts everybody out of a room, which ends it. Says how many there were.
+    pub fn close_room(&self, name: &str) -> usize {
+        self.0.hub.act(&self.0, |rooms, now| rooms.close_room(now, name))
+    }
+
     /// What clients reported of their connections since the start.
     pub fn reports(&self) -> signal::Reports {
         self.0.hub.ask(signal::Rooms::reports)

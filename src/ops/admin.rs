@@ -6,6 +6,8 @@
 //! POST /v1/reload          POST /v1/credentials?user=U&ttl=SECONDS  GET  /v1/log-level
 //! POST /v1/drain           GET  /metrics                            POST /v1/log-level?level=L&module=M
 //! GET  /v1/rooms?after=ROOM                                         POST /v1/kick?room=ROOM&peer=PEER&ban=SECONDS
+//! GET  /v1/room?room=ROOM  POST /v1/room/lock?room=ROOM&locked=true|false   POST /v1/room/close?room=ROOM
+//! POST /v1/revoke?username=USERNAME
 //! ```
 
 use std::collections::HashMap;
@@ -27,6 +29,7 @@ use tokio::task::JoinHandle;
 use super::daemon::Daemon;
 use super::serve::{self, Reply};
 use super::{StartError, log, metrics};
+use crate::auth::TimedUsername;
 use crate::signal::{MemberListing, RoomListing};
 use crate::turn::{Listed, RelayTransport};
 
@@ -130,6 +133,26 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             Ok(list.iter().map(allocation).collect())
         }
         ("GET", "/v1/rooms") => Ok(daemon.http().rooms(parameter("after"), ROOMS).iter().map(room).collect()),
+        ("GET", "/v1/room") => {
+            let name = parameter("room").unwrap_or_default();
+            daemon.http().room(name).map(|listed| room(&listed)).ok_or_else(|| no_room(name))
+        }
+        ("POST", "/v1/room/lock") => {
+            let name = parameter("room").unwrap_or_default();
+            let locked = parameter("locked").unwrap_or("true").parse();
+            let locked = locked.map_err(|_| bad("locked: write true or false"))?;
+            if !daemon.http().lock_room(name, locked) {
+                return Err(no_room(name));
+            }
+            Ok(json!({ "room": name, "locked": locked }))
+        }
+        ("POST", "/v1/room/close") => {
+            let name = parameter("room").unwrap_or_default();
+            match daemon.http().close_room(name) {
+                0 => Err(no_room(name)),
+                ended => Ok(json!({ "ended": ended })),
+            }
+        }
         ("POST", "/v1/kick") if parameters.contains_key("peer") => put_out(daemon, &parameters),
         ("POST", "/v1/kick") => kick(daemon, &parameters),
         ("POST", "/v1/reload") => {
@@ -151,15 +174,13 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             if user.len() > 480 || user.contains(char::is_control) {
                 return Err(bad("user: write at most 480 bytes of text"));
             }
-            let (credential, ttl) = daemon
+            let issued = daemon
                 .issue(user, seconds.map(Duration::from_secs))
                 .ok_or_else(|| bad("there is no secret to sign with: set auth.secret"))?;
             info!(user; "a credential for {user:?} was issued through the admin socket");
-            Ok(json!({
-                "username": credential.username, "password": credential.password,
-                "ttl": ttl.as_secs(), "expires": credential.expires,
-            }))
+            Ok(serde_json::to_value(issued)?)
         }
+        ("POST", "/v1/revoke") => revoke(daemon, parameter("username").unwrap_or_default()),
         ("GET", "/v1/log-level") => Ok(levels()),
         ("POST", "/v1/log-level") => {
             let level = parameter("level").unwrap_or_default();
@@ -192,6 +213,22 @@ fn kick(daemon: &Daemon, parameters: &HashMap<String, String>) -> Result<Value, 
         _ => listed.relays.iter().any(|relay| relay.to_string() == value),
     })?;
     Ok(json!({ "ended": ended }))
+}
+
+/// A credential is known by its user name, which carries its end.
+fn revoke(daemon: &Daemon, username: &str) -> Result<Value, Refused> {
+    let timed = TimedUsername::parse(username).ok_or_else(|| {
+        bad("username: write it as it was issued, with its time stamp. One without is a user of auth.users: take it out \
+             there, and reload")
+    })?;
+    let user = timed.user;
+    let ended = daemon.control().take_back(username, timed.expires)?;
+    info!(user, username; "the credential {username:?} was revoked through the admin socket; {ended} allocations ended");
+    Ok(json!({ "ended": ended }))
+}
+
+fn no_room(name: &str) -> Refused {
+    Refused(StatusCode::NOT_FOUND, format!("there is no room {name:?}"))
 }
 
 /// Puts a member out of its room. Its credentials end with that, and what was allocated with them.

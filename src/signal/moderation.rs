@@ -27,11 +27,29 @@ impl Rooms {
 
     pub(super) fn lock(&mut self, from: ConnectionId, locked: bool) -> Result<(), Refusal> {
         let (_, place) = self.moderator(from)?;
-        if let Some(room) = self.rooms.get_mut(&place.room) {
-            room.locked = locked;
-        }
-        self.tell_moderation(&place.room, Some(&place.peer), None);
+        self.set_locked(&place.room, locked, Some(&place.peer));
         Ok(())
+    }
+
+    /// Locks a room or opens it again, as the operator may. `false`: there is none of this name.
+    pub fn lock_room(&mut self, room: &str, locked: bool) -> bool {
+        self.set_locked(room, locked, None)
+    }
+
+    fn set_locked(&mut self, name: &str, locked: bool, by: Option<&str>) -> bool {
+        let Some(room) = self.rooms.get_mut(name) else { return false };
+        room.locked = locked;
+        self.tell_moderation(name, by, None);
+        true
+    }
+
+    /// Puts everybody out of a room, which ends it, as the operator may. Says how many there were.
+    pub fn close_room(&mut self, now: Now, room: &str) -> usize {
+        let members = self.rooms.get(room).map(|room| room.members.clone()).unwrap_or_default();
+        for key in &members {
+            self.put_out(now, *key, None, Duration::ZERO);
+        }
+        members.len()
     }
 
     pub(super) fn kick(&mut self, now: Now, from: ConnectionId, kick: &Kick<'_>) -> Result<(), Refusal> {

@@ -247,6 +247,85 @@ fn ctl_lists_kicks_issues_and_sets_levels() {
     assert!(said(&nobody).contains("is the service running"), "{}", said(&nobody));
 }
 
+#[test]
+fn a_credential_is_issued_with_its_servers_and_taken_back() {
+    let daemon = Setup::new().with_admin().0.start();
+    let issue = ["credentials", "issue", "--user", "bob", "--ttl", "10m"];
+    let issued = daemon.ctl_json(&issue);
+    let server = &issued["iceServers"][1];
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    assert_eq!((&server["username"], &issued["ttl"]), (&issued["username"], &600.into()), "{issued}");
+    let udp = format!(":{}?transport=udp", daemon.turn().port());
+    assert!(
+        word(&server["urls"][0]).starts_with("turn:") && word(&server["urls"][0]).ends_with(&udp),
+        "{issued}"
+    );
+    let table = said(&daemon.ctl(&issue));
+    assert!(
+        table.starts_with("username ") && table.contains(&udp) && table.contains("expires_at"),
+        "{table}"
+    );
+
+    let first = Login { username: word(&server["username"]), password: word(&server["credential"]) };
+    // Another one of the same user: another second, another time stamp.
+    let other = daemon.ctl_json(&["credentials", "issue", "--user", "bob", "--ttl", "20m"]);
+    let other = Login { username: word(&other["username"]), password: word(&other["password"]) };
+    let (mut udp, mut tls, mut stays) =
+        (Client::udp(daemon.turn()), Client::tls(daemon.https()), Client::tcp(daemon.turn()));
+    udp.allocate(&first).unwrap();
+    tls.allocate(&first).unwrap();
+    let relayed = stays.allocate(&other).unwrap();
+    assert_eq!(daemon.ctl_json(&["credentials", "revoke", &first.username])["ended"], 2);
+    for client in [&mut udp, &mut tls] {
+        assert_eq!(client.permit("127.0.0.1:9".parse().unwrap()), Err(Refused(401)));
+    }
+    assert_eq!(Client::tcp(daemon.turn()).allocate(&first), Err(Refused(401)));
+    stays.relay_both_ways(relayed);
+    daemon.logged(&["ended", "credentials revoked", "bob"]);
+    daemon.logged(&["refused with 401", "revoked", "bob"]);
+    let wrong = daemon.ctl(&["credentials", "revoke", "bob"]);
+    assert!(said(&wrong).contains("with its time stamp"), "{}", said(&wrong));
+}
+
+#[test]
+fn a_room_is_shown_locked_and_closed() {
+    let daemon = Setup::new().with_admin().0.start();
+    let mut members = [(); 2].map(|()| {
+        let mut socket = web::socket(daemon.https());
+        web::hello(&mut socket);
+        web::request(&mut socket, r#"{"type":"join","id":1,"room":"demo","capacity":3}"#);
+        socket
+    });
+    assert_eq!(web::next(&mut members[0])["event"], "join");
+    let shown = daemon.ctl_json(&["room", "show", "demo"]);
+    assert_eq!(
+        (shown["members"].as_array().map(Vec::len), &shown["locked"]),
+        (Some(2), &false.into()),
+        "{shown}"
+    );
+    assert!(said(&daemon.ctl(&["room", "show", "demo"])).starts_with("ROOM "));
+    for (order, locked) in [("lock", true), ("unlock", false), ("lock", true)] {
+        assert_eq!(daemon.ctl_json(&["room", order, "demo"])["locked"], locked);
+        for member in &mut members {
+            let told = web::next(member);
+            assert_eq!((&told["type"], &told["locked"]), (&"room".into(), &locked.into()), "{told}");
+        }
+    }
+    let mut late = web::socket(daemon.https());
+    web::hello(&mut late);
+    late.send(web::text(r#"{"type":"join","id":1,"room":"demo"}"#)).unwrap();
+    let refused = web::next(&mut late);
+    assert_eq!(refused["code"], "room_locked", "{refused}");
+    assert_eq!(daemon.ctl_json(&["room", "close", "demo"])["ended"], 2);
+    for member in &mut members {
+        assert_eq!(web::closed_with(member), 4006);
+    }
+    for order in ["show", "lock", "close"] {
+        let gone = daemon.ctl(&["room", order, "demo"]);
+        assert!(said(&gone).contains("no room \"demo\""), "{}", said(&gone));
+    }
+}
+
 /// What `/metrics` says: `name{label="value"} number` by line.
 fn scrape(at: SocketAddr) -> Vec<String> {
     let reply = https::request(TcpStream::connect(at).unwrap(), at, "/metrics", &[]);
