@@ -169,8 +169,19 @@ impl Control {
         let user = Arc::<str>::from(user);
         for mailbox in self.mailboxes.iter() {
             let user = user.clone();
-            let work = move |shard: &mut Shard, now| shard.server.revoke(now, &user, expires);
+            let work = move |shard: &mut Shard, now| {
+                shard.server.revoke(now, &user, expires);
+            };
             mailbox.send(Command::Control(Box::new(work)));
         }
+    }
+
+    /// The same for a user or the USERNAME of one credential; waits, and says how many allocations have ended.
+    ///
+    /// # Errors
+    /// [`Stuck`], if a shard does not answer.
+    pub fn take_back(&self, name: &str, expires: u64) -> Result<usize, Stuck> {
+        let name = Arc::<str>::from(name);
+        Ok(self.each(move |shard, now| shard.server.revoke(now, &name, expires))?.iter().sum())
     }
 }

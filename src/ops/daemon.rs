@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -16,9 +17,8 @@ use tokio::sync::watch;
 
 use super::setup::Setup;
 use super::{log, relayed_over, systemd, web_over};
-use crate::auth::Credential;
 use crate::config::{self, Checked, Disk};
-use crate::ice::Host;
+use crate::ice::{Host, Issued};
 use crate::net::clock::Clock;
 use crate::net::{self, Stuck};
 use crate::signal::Claims;
@@ -48,6 +48,7 @@ pub(super) struct Daemon {
     last_reload: Mutex<Option<Outcome>>,
     /// The relay's traffic at the last status line, for figures per second.
     before: Mutex<(u64, u64, u64)>,
+    issued: AtomicU64,
 }
 
 /// What a reload came to.
@@ -90,8 +91,8 @@ impl Daemon {
         clock: Clock,
     ) -> Self {
         let (phase, _) = watch::channel(Phase::Running);
-        let (last_reload, before) = (Mutex::new(None), Mutex::default());
-        Self { path, setup: Mutex::new(setup), control, http, clock, phase, last_reload, before }
+        let (last_reload, before, issued) = (Mutex::new(None), Mutex::default(), AtomicU64::new(0));
+        Self { path, setup: Mutex::new(setup), control, http, clock, phase, last_reload, before, issued }
     }
 
     pub(super) fn control(&self) -> &net::Control {
@@ -325,7 +326,7 @@ impl Daemon {
             http_connections: figures.connections,
             websockets: figures.websockets,
             rooms: figures.rooms,
-            credentials_issued: http.credentials.get() + http.room_credentials.get(),
+            credentials_issued: http.credentials.get() + http.room_credentials.get() + self.issued(),
             authentication_failures: counters.turn.authentication_failures,
             last_reload: lock(&self.last_reload).clone(),
         })
@@ -353,11 +354,20 @@ impl Daemon {
         self.clock.now()
     }
 
-    /// A credential signed with the first secret; `None`: there is none. `ttl`: that of the endpoint if it is not given.
-    pub(super) fn issue(&self, user: &str, ttl: Option<Duration>) -> Option<(Credential, Duration)> {
+    /// A credential signed with the first secret, with the servers it is for; `None`: there is no secret. `ttl`: that of
+    /// the endpoint if it is not given.
+    pub(super) fn issue(&self, user: &str, ttl: Option<Duration>) -> Option<Issued> {
         let setup = lock(&self.setup);
         let ttl = ttl.unwrap_or(setup.config.ice.ttl);
-        setup.auth.issue(user, ttl, self.clock.now()).map(|credential| (credential, ttl))
+        let credential = setup.auth.issue(user, ttl, self.clock.now())?;
+        let host = setup.host().parse().ok()?;
+        self.issued.fetch_add(1, Ordering::Relaxed);
+        Some(setup.config.ice().describe(&host, None, credential, ttl))
+    }
+
+    /// Credentials issued so.
+    pub(super) fn issued(&self) -> u64 {
+        self.issued.load(Ordering::Relaxed)
     }
 }
 

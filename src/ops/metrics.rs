@@ -83,7 +83,12 @@ fn text(daemon: &Daemon) -> Result<String, String> {
     let (relay, census) =
         control.counters().and_then(|c| Ok((c, control.census()?))).map_err(|stuck| stuck.to_string())?;
     let mut registry = Registry::with_prefix("ternd");
-    registry.register_collector(Box::new(Snapshot { relay, census, http: daemon.http().clone() }));
+    registry.register_collector(Box::new(Snapshot {
+        relay,
+        census,
+        issued: daemon.issued(),
+        http: daemon.http().clone(),
+    }));
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| error.to_string())?;
     Ok(text)
@@ -93,6 +98,8 @@ fn text(daemon: &Daemon) -> Result<String, String> {
 struct Snapshot {
     relay: net::Counters,
     census: turn::Census,
+    /// Credentials, through the admin socket.
+    issued: u64,
     http: http::Handle,
 }
 
@@ -299,8 +306,12 @@ impl Snapshot {
         to.counters(
             "credentials_issued",
             "Credentials issued, by whom",
-            [("endpoint", &counters.credentials), ("room", &counters.room_credentials)]
-                .map(|(by, n)| (vec![("by", by)], n.get())),
+            [
+                ("endpoint", counters.credentials.get()),
+                ("room", counters.room_credentials.get()),
+                ("operator", self.issued),
+            ]
+            .map(|(by, n)| (vec![("by", by)], n)),
         )?;
         to.counters(
             "jwks_fetches",

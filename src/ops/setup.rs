@@ -101,7 +101,7 @@ impl Setup {
             "shards": shards;
             "socket-buffer": socket_buffer;
             "pin-shards": pin_shards;
-            "relay.addresses, relay.external-ip, relay.ports or relay.socket-buffer": relay;
+            "relay.addresses, relay.external-ip, relay.socket-buffer or relay.ports": relay;
             "nat-discovery": nat_discovery;
             "metrics.listen": metrics;
             "admin.socket": admin_socket;

@@ -163,7 +163,7 @@ impl Server {
             None => self.auth.authenticate(&request.message, client, now),
         };
         let identity = match identity {
-            Ok(identity) if self.revoked.contains(&identity.user, now) => {
+            Ok(identity) if self.revoked.has_one_of([&identity.user, &identity.username], now) => {
                 let (username, cause) = (identity.username.to_string(), Cause::Revoked);
                 return self.reject(now, request, Denied::Unauthorized { username, cause }.into());
             }
