@@ -101,7 +101,10 @@ impl Setup {
             "shards": shards;
             "socket-buffer": socket_buffer;
             "pin-shards": pin_shards;
-            "relay.addresses, relay.external-ip, relay.socket-buffer or relay.ports": relay;
+            "relay.addresses": relay.addresses;
+            "relay.external-ip": relay.external_ips;
+            "relay.ports": relay.ports;
+            "relay.socket-buffer": relay.socket_buffer;
             "nat-discovery": nat_discovery;
             "metrics.listen": metrics;
             "admin.socket": admin_socket;
