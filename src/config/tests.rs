@@ -1,5 +1,7 @@
 //! Configurations, good and bad, and what is said about them.
 
+mod acme;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -94,6 +96,8 @@ fn full_toml_names_every_key_and_no_other() {
         ("api-keys", secret),
         ("app.pem", "a public key"),
         ("jwks.json", "{}"),
+        ("ca.pem", &certificate),
+        ("eab.key", "a2V5"),
     ]);
     let example = |line: &str| {
         let rest = line.strip_prefix("# ")?;
@@ -123,6 +127,8 @@ fn full_toml_names_every_key_and_no_other() {
 
     // Keys of an element, and names of the user's choice, are shown by an example each.
     let elements = [
+        "acme.external-account.id",
+        "acme.external-account.key-file",
         "auth.secrets.id",
         "auth.secrets.secret",
         "auth.secrets.secret-file",

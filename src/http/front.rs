@@ -19,14 +19,15 @@ use tokio_rustls::TlsAcceptor;
 
 use super::limits::Seldom;
 use super::prefixed::Prefixed;
-use super::{Counters, Live, Peer, Services, Settings, Shared, StartError, listen, proxied, routes};
+use super::{Counters, Door, Live, Peer, Services, Settings, Shared, StartError, listen, proxied, routes};
 use crate::net::admission::{StreamLimits, StreamTicket};
+use crate::net::tls::ACME_TLS_1;
 use crate::signal;
 
 /// Bound, and ready to [`run`](Self::run).
 pub struct Server {
     shared: Arc<Shared>,
-    listeners: Vec<(bool, SocketAddr, TcpListener)>,
+    listeners: Vec<(Door, SocketAddr, TcpListener)>,
     stop: watch::Sender<bool>,
 }
 
@@ -112,22 +113,28 @@ impl Server {
     /// # Errors
     /// [`StartError`] for the first address that can't be listened on.
     #[expect(clippy::unused_async, reason = "says that it needs the runtime")]
-    pub async fn bind(settings: Settings, services: Services) -> Result<Self, StartError> {
-        let tls = settings.tls.iter().map(|address| (true, *address));
-        let plain = settings.plain.iter().map(|address| (false, *address));
+    pub async fn bind(mut settings: Settings, services: Services) -> Result<Self, StartError> {
+        let behind = |door, addresses: &[SocketAddr]| addresses.iter().map(|at| (door, *at)).collect();
+        let all: [Vec<_>; 3] = [
+            behind(Door::Tls, &settings.tls),
+            behind(Door::Plain, &settings.plain),
+            behind(Door::Redirect, &settings.redirect),
+        ];
         let mut listeners = Vec::new();
-        for (tls, address) in tls.chain(plain) {
+        for (door, address) in all.concat() {
             let listener = listen::bind(address, &settings.inherited)?;
             let bound = listener.local_addr().map_err(|error| StartError { address, error })?;
-            listeners.push((tls, bound, listener));
+            listeners.push((door, bound, listener));
         }
+        // Where browsers are sent to.
+        settings.tls = listeners.iter().filter(|l| l.0 == Door::Tls).map(|l| l.1).collect();
         let (stop, stopping) = watch::channel(false);
         Ok(Self { shared: Arc::new(Shared::new(settings, services, stopping)), listeners, stop })
     }
 
-    /// Where it listens, with the ports that were really taken; `true`: with TLS.
-    pub fn listeners(&self) -> Vec<(bool, SocketAddr)> {
-        self.listeners.iter().map(|(tls, address, _)| (*tls, *address)).collect()
+    /// Where it listens, with the ports that were really taken.
+    pub fn listeners(&self) -> Vec<(Door, SocketAddr)> {
+        self.listeners.iter().map(|(door, address, _)| (*door, *address)).collect()
     }
 
     /// Answers questions while the server runs.
@@ -141,8 +148,8 @@ impl Server {
         let Self { shared, listeners, stop } = self;
         let (alive, mut gone) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
-        for (tls, address, listener) in listeners {
-            tasks.spawn(accept(shared.clone(), tls, address, listener, alive.clone()));
+        for (door, address, listener) in listeners {
+            tasks.spawn(accept(shared.clone(), door, address, listener, alive.clone()));
         }
         let timed = shared.clone();
         tasks.spawn(async move { timed.hub.run_timers(&timed).await });
@@ -166,7 +173,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 async fn accept(
     shared: Arc<Shared>,
-    tls: bool,
+    door: Door,
     local: SocketAddr,
     listener: TcpListener,
     alive: mpsc::Sender<()>,
@@ -205,21 +212,22 @@ async fn accept(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let guest = Guest { shared: shared.clone(), address, place, alive: alive.clone() };
-        tokio::spawn(guest.serve(tls, stream));
+        let guest = Guest { shared: shared.clone(), door, address, place, alive: alive.clone() };
+        tokio::spawn(guest.serve(stream));
     }
 }
 
 /// A connection of which nothing is known yet.
 struct Guest {
     shared: Arc<Shared>,
+    door: Door,
     address: SocketAddr,
     place: StreamTicket,
     alive: mpsc::Sender<()>,
 }
 
 impl Guest {
-    async fn serve(mut self, tls: bool, mut stream: TcpStream) {
+    async fn serve(mut self, mut stream: TcpStream) {
         let (patience, proxied) = {
             let live = self.shared.live();
             (live.handshake_timeout, live.proxies.sends_header(self.address.ip()))
@@ -237,7 +245,10 @@ impl Guest {
                 Ok(Err(_)) | Err(_) => return self.drop_unknown(),
             }
         }
-        if tls { self.serve_tls(stream).await } else { self.serve_plain(stream).await }
+        match self.door {
+            Door::Tls => self.serve_tls(stream).await,
+            Door::Plain | Door::Redirect => self.serve_plain(stream).await,
+        }
     }
 
     async fn serve_tls(self, stream: TcpStream) {
@@ -253,6 +264,10 @@ impl Guest {
             Err(_) => return self.drop_failed_handshake(&io::ErrorKind::TimedOut.into()),
         };
         self.shared.counters.handshakes.add();
+        if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS_1) {
+            // The handshake was the answer, and nothing follows (RFC 8737).
+            return self.shared.counters.challenges.add();
+        }
         let mut early = Vec::new();
         match timeout_at(deadline, recognise(&mut stream, &mut early)).await {
             Ok(Protocol::Http) => self.serve_http(early, stream).await,
@@ -295,7 +310,7 @@ impl Guest {
     }
 
     async fn serve_http(self, early: Vec<u8>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let Self { shared, address, place, alive } = self;
+        let Self { shared, door, address, place, alive } = self;
         let patience = shared.live().handshake_timeout;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -314,7 +329,7 @@ impl Guest {
 
         let mut stopping = shared.stopping.clone();
         let linger = shared.settings.linger;
-        let peer = Arc::new(Peer { shared, address, _place: place, _alive: alive });
+        let peer = Arc::new(Peer { shared, door, address, _place: place, _alive: alive });
         let service = service_fn(move |request| {
             let peer = peer.clone();
             async move { Ok::<_, Infallible>(routes::answer(&peer, request).await) }

@@ -13,6 +13,7 @@ use ::log::{error, info, warn};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::acme::{Keeper, Standing};
 use super::setup::Setup;
 use super::{log, systemd};
 use crate::auth::Credential;
@@ -40,6 +41,7 @@ pub(super) struct Daemon {
     http: http::Handle,
     clock: Clock,
     phase: watch::Sender<Phase>,
+    acme: Keeper,
     /// One reload at a time; holds what the last one came to.
     last_reload: Mutex<Option<Outcome>>,
     /// The relay's traffic at the last status line, for figures per second.
@@ -74,6 +76,9 @@ pub(super) struct Status {
     rooms: usize,
     credentials_issued: u64,
     authentication_failures: u64,
+    /// Of the certificate that the daemon gets by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<Standing>,
     last_reload: Option<Outcome>,
 }
 
@@ -86,8 +91,14 @@ impl Daemon {
         clock: Clock,
     ) -> Self {
         let (phase, _) = watch::channel(Phase::Running);
+        let acme = Keeper::new(clock, setup.acme.clone());
         let (last_reload, before) = (Mutex::new(None), Mutex::default());
-        Self { path, setup: Mutex::new(setup), control, http, clock, phase, last_reload, before }
+        Self { path, setup: Mutex::new(setup), control, http, clock, phase, acme, last_reload, before }
+    }
+
+    /// What gets certificates.
+    pub(super) fn acme(&self) -> &Keeper {
+        &self.acme
     }
 
     pub(super) fn control(&self) -> &net::Control {
@@ -148,6 +159,7 @@ impl Daemon {
         if let Err(stuck) = self.control.reconfigure(next.changes()) {
             notes.push(stuck.to_string());
         }
+        self.acme.adopt(next.acme.clone());
         // What can't be taken over stays what it is, and is compared with again.
         let kept = setup.config.clone();
         *setup = next;
@@ -298,6 +310,9 @@ impl Daemon {
         if *self.phase.borrow() != Phase::Running {
             line.insert_str(0, "draining: ");
         }
+        if let Some(failure) = self.acme.standing().and_then(|standing| standing.failure) {
+            line.push_str(&format!("; NO NEW CERTIFICATE: {}", failure.why));
+        }
         // A reload that writes this line holds its own outcome.
         let failed = lock(&self.last_reload).clone().filter(|outcome| !outcome.ok);
         if let Some(why) = failed.and_then(|outcome| outcome.notes.into_iter().next()) {
@@ -326,6 +341,7 @@ impl Daemon {
             rooms: figures.rooms,
             credentials_issued: http.credentials.get() + http.room_credentials.get(),
             authentication_failures: counters.turn.authentication_failures,
+            certificate: self.acme.standing(),
             last_reload: lock(&self.last_reload).clone(),
         })
     }

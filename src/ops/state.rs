@@ -25,8 +25,8 @@ impl OwnSecret {
     /// The one in the directory that systemd keeps for the service (`StateDirectory=`), made if it is not there. Without
     /// such a directory: one for this run.
     pub(super) fn find_or_make() -> Result<Self, StartError> {
-        match std::env::var_os("STATE_DIRECTORY").filter(|directory| !directory.is_empty()) {
-            Some(directory) => Self::in_directory(Path::new(&directory)),
+        match directory() {
+            Some(directory) => Self::in_directory(&directory),
             None => Ok(Self { secret: Secret::new("made for this run", *random()?), kept: None }),
         }
     }
@@ -41,13 +41,7 @@ impl OwnSecret {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let made = Zeroizing::new(STANDARD.encode(*random()?));
-                // Written whole under another name first: a crash leaves no half of a secret.
-                let new = directory.join("secret.new");
-                let _ = fs::remove_file(&new);
-                let mut file =
-                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(told)?;
-                writeln!(file, "{}", &*made).and_then(|()| file.sync_all()).map_err(told)?;
-                fs::rename(&new, &path).map_err(told)?;
+                write_whole(&path, format!("{}\n", &*made).as_bytes()).map_err(told)?;
                 Zeroizing::new(made.as_bytes().to_vec())
             }
             Err(error) => return Err(told(error)),
@@ -58,6 +52,21 @@ impl OwnSecret {
         }
         Ok(Self { secret: Secret::new("made at the first start", secret), kept: Some(path) })
     }
+}
+
+/// The directory that systemd keeps for the service (`StateDirectory=`).
+pub(super) fn directory() -> Option<PathBuf> {
+    std::env::var_os("STATE_DIRECTORY").filter(|directory| !directory.is_empty()).map(PathBuf::from)
+}
+
+/// Makes or replaces a file that only its owner can read. It is written whole under another name first: a crash leaves
+/// the old one, or the new one.
+pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = path.with_added_extension("new");
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(content).and_then(|()| file.sync_all())?;
+    fs::rename(&new, path)
 }
 
 fn random() -> Result<Zeroizing<[u8; 32]>, StartError> {
