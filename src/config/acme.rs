@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use hyper::Uri;
 use zeroize::Zeroizing;
 
 use super::reader::{Node, Read, Report, Table};
 use super::values::{everywhere, file, host_name, list, name, one_of, private_file, without_line_end};
 use super::{Config, Listen};
+use crate::ice::Host;
 
 /// Let's Encrypt.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -208,8 +208,9 @@ fn email(node: &Node<'_>) -> Read<String> {
 
 fn directory_url(node: &Node<'_>) -> Read<String> {
     let text = node.text()?;
-    let is_https = |url: &Uri| url.scheme_str() == Some("https") && url.host().is_some_and(|h| !h.is_empty());
-    match text.parse::<Uri>().is_ok_and(|url| is_https(&url)) {
+    let authority = text.strip_prefix("https://").map(|rest| rest.split(['/', '?']).next().unwrap_or(rest));
+    let has_host = authority.is_some_and(|authority| Host::from_authority(authority).is_ok());
+    match has_host && text.chars().all(|c| c.is_ascii_graphic()) {
         true => Ok(text.into()),
         false => {
             let fix = format!("write the https:// URL of the ACME server's directory, as in {DIRECTORY:?}");

@@ -161,11 +161,22 @@ fn the_installed_file_parses_as_it_is_and_with_its_examples() {
         })
         .filter(|l| !l.starts_with('#'))
         .collect();
-    let (certificate, key) = self_signed();
-    let files = files(&[("fullchain.pem", &certificate), ("privkey.pem", &key)]);
-    let checked = parse(&uncommented.join("\n"), &files).unwrap();
+    let text = uncommented.join("\n");
+    let checked = parse(&text, &Fake::default()).unwrap();
     assert_eq!(checked.config.host.as_deref(), Some("turn.example.org"));
     assert_eq!(checked.config.relay.external_ips.len(), 1);
+    assert_eq!(checked.config.acme.domains, ["turn.example.org"]);
+    assert!(checked.warnings.iter().all(|w| w.path == "auth.secret"), "{:?}", checked.warnings);
+
+    // With the other kind of certificate.
+    let own: Vec<_> =
+        short.lines().filter(|l| l.starts_with("#certificate") || l.starts_with("#key")).collect();
+    let kept = text.lines().filter(|l| !l.starts_with("domains") && !l.starts_with("email"));
+    let own = format!("[tls]\n{}", own.join("\n").replace('#', ""));
+    let text = kept.collect::<Vec<_>>().join("\n").replace("[tls]", &own);
+    let (certificate, key) = self_signed();
+    let files = files(&[("fullchain.pem", &certificate), ("privkey.pem", &key)]);
+    let checked = parse(&text, &files).unwrap();
     assert_eq!(checked.config.tls.unwrap().key, Path::new("privkey.pem"));
 }
 

@@ -62,7 +62,9 @@ pub(super) fn directory() -> Option<PathBuf> {
 /// Makes or replaces a file that only its owner can read. It is written whole under another name first: a crash leaves
 /// the old one, or the new one.
 pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let new = path.with_added_extension("new");
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
     let _ = fs::remove_file(&new);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(content).and_then(|()| file.sync_all())?;

@@ -101,6 +101,10 @@ fn mistakes_name_the_way_out() {
     ] {
         only(&errors_with(&format!("{tls}{text}"), &files), parts);
     }
+    for url in ["https://", "https:///dir", "https://a b/", "https://ca.example:port/", "ca.example/dir"] {
+        let text = format!("{tls}[acme]\ndomains = ['a.example.org']\ndirectory = '{url}'");
+        only(&errors(&text), &["not the URL of a directory"]);
+    }
     only(
         &errors("[listen]\ntls = []\nhttp = '127.0.0.1:80'\n[acme]\ndomains = ['a.example.org']"),
         &["listen.tls = []", "no TLS listener for the certificate"],
