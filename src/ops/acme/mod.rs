@@ -96,9 +96,12 @@ impl Plan {
     }
 
     /// A new certificate, kept.
-    async fn order(&self) -> Result<Certificate, String> {
+    async fn order(&self, clock: Clock) -> Result<Certificate, String> {
         let order = timeout(PATIENCE, order::order(self));
         let new = order.await.unwrap_or_else(|_| Err("the ACME server takes too long".into()))?;
+        if new.validity.not_after <= clock.now().unix {
+            return Err("the CA's certificate has ended already; is the clock of this machine right?".into());
+        }
         self.certificates.exchange(new.shown.clone());
         if let Err(why) = self.store.keep_certificate(&new) {
             error!(
@@ -198,10 +201,11 @@ impl Keeper {
             let next = due.max(now + pause.as_secs());
             self.change(|standing| standing.look_forward(held.as_ref(), next));
             self.sleep_until(next).await;
-            match plan.order().await {
+            match plan.order(self.clock).await {
                 Ok(new) => {
                     self.tell_success(&new, plan);
-                    (failures, pause, jitter) = (0, Duration::ZERO, self::jitter());
+                    pause = schedule::rest(new.validity, self.clock.now().unix);
+                    (failures, jitter) = (0, self::jitter());
                     held = Some(new);
                 }
                 Err(why) => {

@@ -36,6 +36,11 @@ pub(super) fn renewal(validity: Validity, jitter: Jitter) -> u64 {
     validity.not_after - life / LAST - jitter.of(life / SPREAD)
 }
 
+/// How long to leave the CA alone after it gave this one, whenever it says that its life began: a third of what is left.
+pub(super) fn rest(validity: Validity, now: u64) -> Duration {
+    Duration::from_secs(validity.not_after.saturating_sub(now) / LAST)
+}
+
 /// How long to wait after so many failures in a row, at least 1: longer each time, and up to a quarter longer than that.
 pub(super) fn pause(failures: u32, jitter: Jitter) -> Duration {
     let factor = GROWTH.saturating_pow(failures.saturating_sub(1));
@@ -83,6 +88,18 @@ mod tests {
             prop_assert!(at <= not_after);
             prop_assert!(at >= not_before.min(not_after));
         }
+    }
+
+    #[test]
+    fn a_certificate_that_begins_in_its_last_third_is_not_renewed_at_once() {
+        let validity = good_for(365);
+        let now = validity.not_after - 30 * DAY;
+        assert!(renewal(validity, Jitter(0)) < now);
+        assert_eq!(rest(validity, now), Duration::from_secs(10 * DAY));
+        let fresh = good_for(90);
+        assert!(
+            fresh.not_before + rest(fresh, fresh.not_before).as_secs() < renewal(fresh, Jitter(u16::MAX))
+        );
     }
 
     #[test]
