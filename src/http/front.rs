@@ -20,8 +20,9 @@ use tokio_rustls::TlsAcceptor;
 use super::limits::Seldom;
 use super::listen::{Listeners, Rebound};
 use super::prefixed::Prefixed;
-use super::{Counters, Live, Peer, Services, Settings, Shared, StartError, proxied, routes};
+use super::{Counters, Door, Live, Peer, Services, Settings, Shared, StartError, proxied, routes};
 use crate::net::admission::{StreamLimits, StreamTicket};
+use crate::net::tls::ACME_TLS_1;
 use crate::signal;
 
 /// Bound, and ready to [`run`](Self::run).
@@ -113,7 +114,7 @@ impl Handle {
     /// # Errors
     /// [`StartError`] for the first that can't be had.
     pub fn bind(&self, settings: &Settings) -> Result<Rebound, StartError> {
-        self.0.listeners.bind(&settings.tls, &settings.plain, &settings.inherited)
+        self.0.listeners.bind(settings)
     }
 
     /// Listens on what was bound, and on what was removed no more; connections stay. Like [`Self::bind`] it must be
@@ -156,12 +157,12 @@ impl Server {
         let (alive, gone) = mpsc::channel(1);
         let (stop, stopping) = watch::channel(false);
         let listeners = Listeners::new(alive);
-        let bound = listeners.bind(&settings.tls, &settings.plain, &settings.inherited)?;
+        let bound = listeners.bind(&settings)?;
         Ok(Self { shared: Arc::new(Shared::new(settings, services, stopping, listeners)), bound, stop, gone })
     }
 
-    /// Where it listens, with the ports that were really taken; `true`: with TLS.
-    pub fn listeners(&self) -> Vec<(bool, SocketAddr)> {
+    /// Where it listens, with the ports that were really taken.
+    pub fn listeners(&self) -> Vec<(Door, SocketAddr)> {
         self.bound.added().collect()
     }
 
@@ -199,7 +200,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Accepts until `removed`.
 pub(super) async fn accept(
     shared: Arc<Shared>,
-    tls: bool,
+    door: Door,
     local: SocketAddr,
     listener: TcpListener,
     mut removed: oneshot::Receiver<()>,
@@ -243,21 +244,22 @@ pub(super) async fn accept(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let guest = Guest { shared: shared.clone(), address, place, alive: alive.clone() };
-        tokio::spawn(guest.serve(tls, stream));
+        let guest = Guest { shared: shared.clone(), door, address, place, alive: alive.clone() };
+        tokio::spawn(guest.serve(stream));
     }
 }
 
 /// A connection of which nothing is known yet.
 struct Guest {
     shared: Arc<Shared>,
+    door: Door,
     address: SocketAddr,
     place: StreamTicket,
     alive: mpsc::Sender<()>,
 }
 
 impl Guest {
-    async fn serve(mut self, tls: bool, mut stream: TcpStream) {
+    async fn serve(mut self, mut stream: TcpStream) {
         let (patience, proxied) = {
             let live = self.shared.live();
             (live.handshake_timeout, live.proxies.sends_header(self.address.ip()))
@@ -275,7 +277,10 @@ impl Guest {
                 Ok(Err(_)) | Err(_) => return self.drop_unknown(),
             }
         }
-        if tls { self.serve_tls(stream).await } else { self.serve_plain(stream).await }
+        match self.door {
+            Door::Tls => self.serve_tls(stream).await,
+            Door::Plain | Door::Redirect => self.serve_plain(stream).await,
+        }
     }
 
     async fn serve_tls(self, stream: TcpStream) {
@@ -291,6 +296,10 @@ impl Guest {
             Err(_) => return self.drop_failed_handshake(&io::ErrorKind::TimedOut.into()),
         };
         self.shared.counters.handshakes.add();
+        if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS_1) {
+            // The handshake was the answer, and nothing follows (RFC 8737).
+            return self.shared.counters.challenges.add();
+        }
         let mut early = Vec::new();
         match timeout_at(deadline, recognise(&mut stream, &mut early)).await {
             Ok(Protocol::Http) => self.serve_http(early, stream).await,
@@ -333,7 +342,7 @@ impl Guest {
     }
 
     async fn serve_http(self, early: Vec<u8>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let Self { shared, address, place, alive } = self;
+        let Self { shared, door, address, place, alive } = self;
         let patience = shared.live().handshake_timeout;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -352,7 +361,7 @@ impl Guest {
 
         let mut stopping = shared.stopping.clone();
         let linger = shared.settings.linger;
-        let peer = Arc::new(Peer { shared, address, _place: place, _alive: alive });
+        let peer = Arc::new(Peer { shared, door, address, _place: place, _alive: alive });
         let service = service_fn(move |request| {
             let peer = peer.clone();
             async move { Ok::<_, Infallible>(routes::answer(&peer, request).await) }

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::StartError;
+use super::acme::Standing;
 use super::daemon::Daemon;
 use super::serve::{self, Reply};
 use crate::config::{Config, DEFAULT_METRICS};
@@ -88,6 +89,7 @@ fn text(daemon: &Daemon) -> Result<String, String> {
         census,
         issued: daemon.issued(),
         http: daemon.http().clone(),
+        certificate: daemon.acme().standing(),
     }));
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| error.to_string())?;
@@ -101,6 +103,7 @@ struct Snapshot {
     /// Credentials, through the admin socket.
     issued: u64,
     http: http::Handle,
+    certificate: Option<Standing>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -171,6 +174,7 @@ impl Collector for Snapshot {
         let mut to = Writer(encoder);
         self.relay(&mut to)?;
         self.drops(&mut to)?;
+        self.certificate(&mut to)?;
         self.web(&mut to)
     }
 }
@@ -268,6 +272,28 @@ impl Snapshot {
             "socket_errors",
             "Errors of receive and accept calls",
             net.receive_errors + net.accept_errors,
+        )
+    }
+
+    /// Of the certificate that the daemon gets by itself.
+    fn certificate(&self, to: &mut Writer<'_>) -> fmt::Result {
+        let standing = self.certificate.as_ref();
+        let orders = standing.map_or([0; 2], |standing| [standing.orders, standing.failed_orders]);
+        to.counters(
+            "acme_orders",
+            "Certificates ordered from the ACME server, by outcome",
+            ["success", "failed"].into_iter().zip(orders).map(|(outcome, n)| (vec![("outcome", outcome)], n)),
+        )?;
+        to.counter(
+            "acme_challenges",
+            "Challenges answered, TLS handshakes and HTTP requests",
+            self.http.counters().challenges.get(),
+        )?;
+        let expires = standing.and_then(|standing| standing.expires);
+        to.gauges(
+            "certificate_expires_timestamp_seconds",
+            "When the certificate of the ACME server ends, in Unix time; none: there is no such certificate",
+            expires.map(|expires| (Vec::new(), expires)),
         )
     }
 
