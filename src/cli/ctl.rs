@@ -113,6 +113,11 @@ enum Credentials {
         #[arg(short, long, value_name = "TIME", value_parser = ttl)]
         ttl: Option<Duration>,
     },
+    /// Take one back: its allocations end, and it makes no new ones.
+    Revoke {
+        /// The user name as it was issued, with its time stamp.
+        username: String,
+    },
 }
 
 pub(super) fn run(args: &CtlArgs) -> ExitCode {
@@ -165,6 +170,9 @@ fn request(order: &Order) -> (Method, &'static str, Vec<(&'static str, String)>)
             let parameters = [Some(("user", user.clone())), ttl];
             (Method::POST, "/v1/credentials", parameters.into_iter().flatten().collect())
         }
+        Order::Credentials { what: Credentials::Revoke { username } } => {
+            (Method::POST, "/v1/revoke", vec![("username", username.clone())])
+        }
         Order::Drain => (Method::POST, "/v1/drain", Vec::new()),
         Order::Reload => (Method::POST, "/v1/reload", Vec::new()),
         Order::LogLevel { level: None, .. } => (Method::GET, "/v1/log-level", Vec::new()),
@@ -213,7 +221,10 @@ fn shown(order: &Order, answer: &Value) -> String {
         Order::Rooms { .. } => rooms::table_of(answer.as_array().into_iter().flatten()),
         Order::Room { what } => what.shown(answer),
         Order::PutOut { .. } => "put out\n".into(),
-        Order::Kick(_) => format!("{} allocations ended\n", answer["ended"]),
+        Order::Credentials { what: Credentials::Issue { .. } } => credential(answer),
+        Order::Kick(_) | Order::Credentials { what: Credentials::Revoke { .. } } => {
+            format!("{} allocations ended\n", answer["ended"])
+        }
         Order::Reload => {
             let notes = answer["notes"].as_array().into_iter().flatten();
             let notes: String = notes.map(|note| format!("note: {}\n", word(note))).collect();
@@ -221,6 +232,16 @@ fn shown(order: &Order, answer: &Value) -> String {
         }
         _ => pairs(answer, ""),
     }
+}
+
+/// A credential, and a line for each URL it is for.
+fn credential(answer: &Value) -> String {
+    let servers = answer["iceServers"].as_array().into_iter().flatten();
+    let urls = servers.flat_map(|server| server["urls"].as_array().into_iter().flatten());
+    let row = |name: &str, value| [name.to_owned(), word(value)];
+    let rest = ["password", "ttl", "expires_at"].map(|key| row(key, &answer[key]));
+    let rest: Vec<_> = rest.into_iter().chain(urls.map(|url| row("url", url))).collect();
+    table(row("username", &answer["username"]), &rest)
 }
 
 /// One line for each field of an object.

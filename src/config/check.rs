@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, report: &Report<'_>) {
     host(config, report);
     listeners(config, report);
     tls(report);
+    super::acme::check(config, report);
     auth(config, report);
     relay(config, report);
     peers(config, report);
@@ -71,7 +72,12 @@ fn host(config: &Config, report: &Report<'_>) {
 //= 5780-6-2
 fn listeners(config: &Config, report: &Report<'_>) {
     let listen = &config.listen;
-    let streams = [("listen.tcp", &listen.tcp), ("listen.tls", &listen.tls), ("listen.http", &listen.http)];
+    let streams = [
+        ("listen.tcp", &listen.tcp),
+        ("listen.tls", &listen.tls),
+        ("listen.http", &listen.http),
+        ("listen.redirect", &listen.redirect),
+    ];
     let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
     let mut blamed = Vec::new();
     for (path, addresses) in streams {
@@ -92,8 +98,8 @@ fn listeners(config: &Config, report: &Report<'_>) {
         report.error("listen.udp", format!("{address} is there twice"), "remove one of them");
     }
 
-    let [tcp, tls, http] = streams;
-    let all = [("listen.udp", &listen.udp), tcp, tls, http];
+    let [tcp, tls, http, redirect] = streams;
+    let all = [("listen.udp", &listen.udp), tcp, tls, http, redirect];
     for (path, addresses) in all {
         if addresses.iter().any(|a| a.port() == 0) {
             let fix = "write the port, unless this is a test";
@@ -123,6 +129,9 @@ fn listeners(config: &Config, report: &Report<'_>) {
     if listen.tls.is_empty() && listen.http.is_empty() {
         let fix = "set listen.tls (or listen.http behind a proxy), unless only the relay is wanted";
         report.warn("listen.tls", "no iceServers endpoint, no rooms and no page without HTTPS", fix);
+    }
+    if listen.tls.is_empty() && !listen.redirect.is_empty() {
+        report.error("listen.redirect", "there is no HTTPS to lead to", "set listen.tls, or leave it out");
     }
     if listen.http.iter().any(|a| !a.ip().is_loopback()) {
         let fix = "listen on 127.0.0.1, for the proxy alone";

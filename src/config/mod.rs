@@ -14,6 +14,7 @@
 //! A key is added in three places: a field here, its line in `sections.rs`, and its line in `etc/ternd.full.toml`;
 //! a test fails while one is missing.
 
+mod acme;
 mod check;
 mod files;
 mod hints;
@@ -36,6 +37,7 @@ use zeroize::Zeroizing;
 
 use crate::{auth, ice, signal, turn};
 
+pub use acme::{Acme, Challenge, ExternalAccount};
 pub use files::{Disk, Files};
 pub use problem::{Problem, Severity};
 pub use url::WebUrl;
@@ -59,6 +61,8 @@ pub struct Config {
     pub listen: Listen,
     /// Certificate and key. `None`: a self-signed pair is made at each start.
     pub tls: Option<TlsFiles>,
+    /// Certificates that it gets by itself.
+    pub acme: Acme,
     /// Who may relay. Without secrets and users `ops` adds a secret that lives as long as the process.
     pub auth: auth::Settings,
     /// Where relayed packets leave.
@@ -104,6 +108,8 @@ pub struct Listen {
     pub tls: Vec<SocketAddr>,
     /// HTTP and WebSocket without TLS, for a proxy in front.
     pub http: Vec<SocketAddr>,
+    /// HTTP that leads to HTTPS, and answers HTTP-01 challenges.
+    pub redirect: Vec<SocketAddr>,
     /// Proxies that begin each connection with a header of the PROXY protocol.
     pub proxy_protocol: Vec<IpNet>,
     /// Proxies whose X-Forwarded-For is believed.
@@ -299,10 +305,12 @@ impl Default for Config {
                 tcp: values::everywhere(3478),
                 tls: values::everywhere(8443),
                 http: Vec::new(),
+                redirect: Vec::new(),
                 proxy_protocol: Vec::new(),
                 forwarded_for: Vec::new(),
             },
             tls: None,
+            acme: Acme::default(),
             auth: auth::Settings::default(),
             //= 8656-7.2-7
             relay: Relay {
@@ -463,6 +471,7 @@ fn parse_and_list(text: &str, files: &dyn Files) -> (Result<Checked, Vec<Problem
     }
     let mut config = Config::default();
     reader::Table::root(&report, document.get_ref(), |root| sections::read(root, &mut config));
+    acme::complete(&mut config, &report);
     check::check(&config, &report);
 
     let (mut problems, known) = report.finish();

@@ -1,5 +1,7 @@
 //! Configurations, good and bad, and what is said about them.
 
+mod acme;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -95,6 +97,7 @@ fn full_toml_names_every_key_and_no_other() {
         ("app.pem", "a public key"),
         ("jwks.json", "{}"),
         ("ca.pem", &certificate),
+        ("eab.key", "a2V5"),
     ]);
     let example = |line: &str| {
         let rest = line.strip_prefix("# ")?;
@@ -124,6 +127,8 @@ fn full_toml_names_every_key_and_no_other() {
 
     // Keys of an element, and names of the user's choice, are shown by an example each.
     let elements = [
+        "acme.external-account.id",
+        "acme.external-account.key-file",
         "auth.secrets.id",
         "auth.secrets.secret",
         "auth.secrets.secret-file",
@@ -156,11 +161,22 @@ fn the_installed_file_parses_as_it_is_and_with_its_examples() {
         })
         .filter(|l| !l.starts_with('#'))
         .collect();
-    let (certificate, key) = self_signed();
-    let files = files(&[("fullchain.pem", &certificate), ("privkey.pem", &key)]);
-    let checked = parse(&uncommented.join("\n"), &files).unwrap();
+    let text = uncommented.join("\n");
+    let checked = parse(&text, &Fake::default()).unwrap();
     assert_eq!(checked.config.host.as_deref(), Some("turn.example.org"));
     assert_eq!(checked.config.relay.external_ips.len(), 1);
+    assert_eq!(checked.config.acme.domains, ["turn.example.org"]);
+    assert!(checked.warnings.iter().all(|w| w.path == "auth.secret"), "{:?}", checked.warnings);
+
+    // With the other kind of certificate.
+    let own: Vec<_> =
+        short.lines().filter(|l| l.starts_with("#certificate") || l.starts_with("#key")).collect();
+    let kept = text.lines().filter(|l| !l.starts_with("domains") && !l.starts_with("email"));
+    let own = format!("[tls]\n{}", own.join("\n").replace('#', ""));
+    let text = kept.collect::<Vec<_>>().join("\n").replace("[tls]", &own);
+    let (certificate, key) = self_signed();
+    let files = files(&[("fullchain.pem", &certificate), ("privkey.pem", &key)]);
+    let checked = parse(&text, &files).unwrap();
     assert_eq!(checked.config.tls.unwrap().key, Path::new("privkey.pem"));
 }
 

@@ -12,22 +12,26 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::limits::Seldom;
+use super::listen::{Listeners, Rebound};
 use super::prefixed::Prefixed;
-use super::{Counters, Live, Peer, Services, Settings, Shared, StartError, listen, proxied, routes};
+use super::{Counters, Door, Live, Peer, Services, Settings, Shared, StartError, proxied, routes};
 use crate::net::admission::{StreamLimits, StreamTicket};
+use crate::net::tls::ACME_TLS_1;
 use crate::signal;
 
 /// Bound, and ready to [`run`](Self::run).
 pub struct Server {
     shared: Arc<Shared>,
-    listeners: Vec<(bool, SocketAddr, TcpListener)>,
+    bound: Rebound,
     stop: watch::Sender<bool>,
+    /// Ends when the last listener and the last connection are gone.
+    gone: mpsc::Receiver<()>,
 }
 
 /// What a server can be asked while it runs. Cheap to clone.
@@ -106,6 +110,20 @@ impl Handle {
         self.0.follow_keys(&tokens);
     }
 
+    /// Binds the listeners of `settings` that are not there yet. Nothing changes until [`Self::listen`].
+    ///
+    /// # Errors
+    /// [`StartError`] for the first that can't be had.
+    pub fn bind(&self, settings: &Settings) -> Result<Rebound, StartError> {
+        self.0.listeners.bind(settings)
+    }
+
+    /// Listens on what was bound, and on what was removed no more; connections stay. Like [`Self::bind`] it must be
+    /// called in a tokio runtime.
+    pub fn listen(&self, rebound: Rebound) {
+        self.0.listeners.listen(&self.0, rebound);
+    }
+
     /// Exchanges the certificate: the next handshake is made with it.
     pub fn set_tls(&self, tls: Arc<rustls::ServerConfig>) {
         let live = Live { tls, ..(**self.0.live()).clone() };
@@ -137,21 +155,16 @@ impl Server {
     /// [`StartError`] for the first address that can't be listened on.
     #[expect(clippy::unused_async, reason = "says that it needs the runtime")]
     pub async fn bind(settings: Settings, services: Services) -> Result<Self, StartError> {
-        let tls = settings.tls.iter().map(|address| (true, *address));
-        let plain = settings.plain.iter().map(|address| (false, *address));
-        let mut listeners = Vec::new();
-        for (tls, address) in tls.chain(plain) {
-            let listener = listen::bind(address, &settings.inherited)?;
-            let bound = listener.local_addr().map_err(|error| StartError { address, error })?;
-            listeners.push((tls, bound, listener));
-        }
+        let (alive, gone) = mpsc::channel(1);
         let (stop, stopping) = watch::channel(false);
-        Ok(Self { shared: Arc::new(Shared::new(settings, services, stopping)), listeners, stop })
+        let listeners = Listeners::new(alive);
+        let bound = listeners.bind(&settings)?;
+        Ok(Self { shared: Arc::new(Shared::new(settings, services, stopping, listeners)), bound, stop, gone })
     }
 
-    /// Where it listens, with the ports that were really taken; `true`: with TLS.
-    pub fn listeners(&self) -> Vec<(bool, SocketAddr)> {
-        self.listeners.iter().map(|(tls, address, _)| (*tls, *address)).collect()
+    /// Where it listens, with the ports that were really taken.
+    pub fn listeners(&self) -> Vec<(Door, SocketAddr)> {
+        self.bound.added().collect()
     }
 
     /// Answers questions while the server runs.
@@ -162,24 +175,21 @@ impl Server {
     /// Serves until `shutdown`; then closes the listeners, lets requests end, closes WebSockets with 1001, and
     /// returns when all are gone or [`Settings::linger`] is over.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { shared, listeners, stop } = self;
-        let (alive, mut gone) = mpsc::channel(1);
+        let Self { shared, bound, stop, mut gone } = self;
+        shared.listeners.listen(&shared, bound);
         let mut tasks = JoinSet::new();
-        for (tls, address, listener) in listeners {
-            tasks.spawn(accept(shared.clone(), tls, address, listener, alive.clone()));
-        }
         let timed = shared.clone();
         tasks.spawn(async move { timed.hub.run_timers(&timed).await });
 
         shutdown.await;
         stop.send_replace(true);
+        shared.listeners.close();
         tasks.shutdown().await;
         shared.hub.stop();
         #[cfg(feature = "socketio")]
         if let Some(classic) = &shared.classic {
             let _ = timeout(shared.settings.linger, classic.close()).await;
         }
-        drop(alive);
         // Nothing is ever sent: this ends when the last connection drops its end.
         let _ = timeout(shared.settings.linger + Duration::from_secs(1), gone.recv()).await;
     }
@@ -188,17 +198,23 @@ impl Server {
 /// How long to wait after an error that is not of one connection, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-async fn accept(
+/// Accepts until `removed`.
+pub(super) async fn accept(
     shared: Arc<Shared>,
-    tls: bool,
+    door: Door,
     local: SocketAddr,
     listener: TcpListener,
+    mut removed: oneshot::Receiver<()>,
     alive: mpsc::Sender<()>,
 ) {
     let (errors, crowd) = (Seldom::new(), Seldom::new());
     let now = || shared.services.clock.now().instant;
     loop {
-        let (stream, address) = match listener.accept().await {
+        let accepted = tokio::select! {
+            _ = &mut removed => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 shared.counters.accept_errors.add();
@@ -229,21 +245,22 @@ async fn accept(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let guest = Guest { shared: shared.clone(), address, place, alive: alive.clone() };
-        tokio::spawn(guest.serve(tls, stream));
+        let guest = Guest { shared: shared.clone(), door, address, place, alive: alive.clone() };
+        tokio::spawn(guest.serve(stream));
     }
 }
 
 /// A connection of which nothing is known yet.
 struct Guest {
     shared: Arc<Shared>,
+    door: Door,
     address: SocketAddr,
     place: StreamTicket,
     alive: mpsc::Sender<()>,
 }
 
 impl Guest {
-    async fn serve(mut self, tls: bool, mut stream: TcpStream) {
+    async fn serve(mut self, mut stream: TcpStream) {
         let (patience, proxied) = {
             let live = self.shared.live();
             (live.handshake_timeout, live.proxies.sends_header(self.address.ip()))
@@ -261,7 +278,10 @@ impl Guest {
                 Ok(Err(_)) | Err(_) => return self.drop_unknown(),
             }
         }
-        if tls { self.serve_tls(stream).await } else { self.serve_plain(stream).await }
+        match self.door {
+            Door::Tls => self.serve_tls(stream).await,
+            Door::Plain | Door::Redirect => self.serve_plain(stream).await,
+        }
     }
 
     async fn serve_tls(self, stream: TcpStream) {
@@ -277,6 +297,10 @@ impl Guest {
             Err(_) => return self.drop_failed_handshake(&io::ErrorKind::TimedOut.into()),
         };
         self.shared.counters.handshakes.add();
+        if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS_1) {
+            // The handshake was the answer, and nothing follows (RFC 8737).
+            return self.shared.counters.challenges.add();
+        }
         let mut early = Vec::new();
         match timeout_at(deadline, recognise(&mut stream, &mut early)).await {
             Ok(Protocol::Http) => self.serve_http(early, stream).await,
@@ -319,7 +343,7 @@ impl Guest {
     }
 
     async fn serve_http(self, early: Vec<u8>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let Self { shared, address, place, alive } = self;
+        let Self { shared, door, address, place, alive } = self;
         let patience = shared.live().handshake_timeout;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -338,7 +362,7 @@ impl Guest {
 
         let mut stopping = shared.stopping.clone();
         let linger = shared.settings.linger;
-        let peer = Arc::new(Peer { shared, address, _place: place, _alive: alive });
+        let peer = Arc::new(Peer { shared, door, address, _place: place, _alive: alive });
         let service = service_fn(move |request| {
             let peer = peer.clone();
             async move { Ok::<_, Infallible>(routes::answer(&peer, request).await) }

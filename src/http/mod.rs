@@ -1,5 +1,5 @@
 //! Port 443 does everything: HTTPS, WebSocket and TURN over TLS on one listener; plain HTTP on another, for a
-//! proxy in front.
+//! proxy in front; and a third sends browsers from HTTP to HTTPS.
 //!
 //! ```text
 //!                     front.rs                        routes.rs
@@ -9,13 +9,15 @@
 //!                                                 │         ├─ /v1/events /v1/send  events.rs ────┘
 //!                                                 │         ├─ /socket.io/ ........ socketio/ (feature `socketio`)
 //!                                                 │         ├─ / /r/ROOM /app.js .. static_files.rs, else pages.rs
-//!                                                 │         └─ /healthz /readyz
+//!                                                 │         ├─ /healthz /readyz
+//!                                                 │         └─ /.well-known/acme-challenge/ .. challenges.rs
 //!                                                 └─► STUN ─► Services::turn: socket, TLS state, bytes read so far
 //! ```
 //!
 //! What enters: connections. What leaves: answers, and the connections that speak TURN. Every growable thing has a
 //! bound in [`Settings`]; errors of one connection never reach another, and no error of `accept` ends a listener.
 
+mod challenges;
 mod events;
 mod front;
 mod hub;
@@ -53,11 +55,23 @@ use crate::net::admission::{Admission, StreamLimits, StreamTicket};
 use crate::net::clock::Clock;
 use crate::{ice as ice_core, signal};
 
+pub use challenges::Challenges;
 pub use front::{Figures, Handle, Server};
 pub use jwks::JwksSource;
-pub use listen::StartError;
+pub use listen::{Rebound, StartError};
 pub use proxied::Proxies;
 pub use tokens::{BadKey, TokenKind, Tokens};
+
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// HTTPS, WebSocket and TURN over TLS.
+    Tls,
+    /// HTTP and WebSocket without TLS.
+    Plain,
+    /// HTTP that leads to HTTPS, and answers challenges.
+    Redirect,
+}
 
 /// Addresses and bounds.
 #[derive(Clone, Debug)]
@@ -66,6 +80,8 @@ pub struct Settings {
     pub tls: Vec<SocketAddr>,
     /// Where HTTP and WebSocket are spoken without TLS.
     pub plain: Vec<SocketAddr>,
+    /// Where HTTP leads to HTTPS.
+    pub redirect: Vec<SocketAddr>,
     /// Connections in total.
     pub max_connections: usize,
     /// Connections of one address (IPv6: its /64).
@@ -91,6 +107,7 @@ impl Default for Settings {
         Self {
             tls: Vec::new(),
             plain: Vec::new(),
+            redirect: Vec::new(),
             max_connections: 10_000,
             connections_per_address: 2_000,
             handshake_timeout: Duration::from_secs(10),
@@ -158,6 +175,8 @@ pub struct Services {
     pub turn: TurnSink,
     /// The keys of tokens that the rooms take.
     pub tokens: Arc<Tokens>,
+    /// What HTTP-01 challenges are answered with.
+    pub challenges: Challenges,
     /// Where it is told that a member has left, whose credentials end with that.
     pub revoke: RevokeSink,
 }
@@ -198,6 +217,8 @@ pub struct Counters {
     pub failed_handshakes: Counter,
     /// Connections dropped because they began with neither HTTP nor STUN, or with nothing in time.
     pub unknown_protocol: Counter,
+    /// Challenges of an ACME server answered: handshakes (RFC 8737) and requests.
+    pub challenges: Counter,
     /// Connections handed to [`Services::turn`].
     pub turn: Counter,
     /// HTTP requests.
@@ -250,10 +271,16 @@ struct Shared {
     draining: AtomicBool,
     /// Becomes true at the stop.
     stopping: tokio::sync::watch::Receiver<bool>,
+    listeners: listen::Listeners,
 }
 
 impl Shared {
-    fn new(settings: Settings, services: Services, stopping: tokio::sync::watch::Receiver<bool>) -> Self {
+    fn new(
+        settings: Settings,
+        services: Services,
+        stopping: tokio::sync::watch::Receiver<bool>,
+        listeners: listen::Listeners,
+    ) -> Self {
         let hasher = |purpose| {
             let key = derived(&services.seed, purpose);
             let word = |at: usize| key[at..].iter().take(8).fold(0, |w, byte| w << 8 | u64::from(*byte));
@@ -294,6 +321,7 @@ impl Shared {
             settings,
             services,
             stopping,
+            listeners,
         };
         shared.follow_keys(&tokens);
         shared
@@ -381,6 +409,7 @@ impl Peer {
 /// One connection, as far as its requests care.
 struct Peer {
     shared: Arc<Shared>,
+    door: Door,
     address: SocketAddr,
     _place: StreamTicket,
     /// While one of these lives, the server is not done.

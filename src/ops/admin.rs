@@ -8,6 +8,7 @@
 //! GET  /v1/rooms?after=ROOM                                         POST /v1/kick?room=ROOM&peer=PEER&ban=SECONDS
 //! GET  /v1/room?room=ROOM  POST /v1/room/lock?room=ROOM&locked=L    POST /v1/room/close?room=ROOM
 //! POST /v1/invite?room=ROOM&name=NAME&role=ROLE&ttl=SECONDS&create=C&relay=R
+//! POST /v1/revoke?username=USERNAME
 //! ```
 
 mod rooms;
@@ -31,6 +32,7 @@ use tokio::task::JoinHandle;
 use super::daemon::Daemon;
 use super::serve::{self, Reply};
 use super::{StartError, log, metrics};
+use crate::auth::TimedUsername;
 use crate::signal::{MemberListing, RoomListing};
 use crate::turn::{Listed, RelayTransport};
 
@@ -158,15 +160,13 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             if user.len() > 480 || user.contains(char::is_control) {
                 return Err(bad("user: write at most 480 bytes of text"));
             }
-            let (credential, ttl) = daemon
+            let issued = daemon
                 .issue(user, seconds.map(Duration::from_secs))
                 .ok_or_else(|| bad("there is no secret to sign with: set auth.secret"))?;
             info!(user; "a credential for {user:?} was issued through the admin socket");
-            Ok(json!({
-                "username": credential.username, "password": credential.password,
-                "ttl": ttl.as_secs(), "expires": credential.expires,
-            }))
+            Ok(serde_json::to_value(issued)?)
         }
+        ("POST", "/v1/revoke") => revoke(daemon, parameter("username").unwrap_or_default()),
         ("GET", "/v1/log-level") => Ok(levels()),
         ("POST", "/v1/log-level") => {
             let level = parameter("level").unwrap_or_default();
@@ -200,6 +200,18 @@ fn kick(daemon: &Daemon, parameters: &HashMap<String, String>) -> Result<Value, 
         }
         _ => listed.relays.iter().any(|relay| relay.to_string() == value),
     })?;
+    Ok(json!({ "ended": ended }))
+}
+
+/// A credential is known by its user name, which carries its end.
+fn revoke(daemon: &Daemon, username: &str) -> Result<Value, Refused> {
+    let timed = TimedUsername::parse(username).ok_or_else(|| {
+        bad("username: write it as it was issued, with its time stamp. One without is a user of auth.users: take it out \
+             there, and reload")
+    })?;
+    let user = timed.user;
+    let ended = daemon.control().take_back(username, timed.expires)?;
+    info!(user, username; "the credential {username:?} was revoked through the admin socket; {ended} allocations ended");
     Ok(json!({ "ended": ended }))
 }
 

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::StartError;
+use super::acme::Standing;
 use super::daemon::Daemon;
 use super::serve::{self, Reply};
 use crate::config::{Config, DEFAULT_METRICS};
@@ -83,7 +84,13 @@ fn text(daemon: &Daemon) -> Result<String, String> {
     let (relay, census) =
         control.counters().and_then(|c| Ok((c, control.census()?))).map_err(|stuck| stuck.to_string())?;
     let mut registry = Registry::with_prefix("ternd");
-    registry.register_collector(Box::new(Snapshot { relay, census, http: daemon.http().clone() }));
+    registry.register_collector(Box::new(Snapshot {
+        relay,
+        census,
+        issued: daemon.issued(),
+        http: daemon.http().clone(),
+        certificate: daemon.acme().standing(),
+    }));
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| error.to_string())?;
     Ok(text)
@@ -93,7 +100,10 @@ fn text(daemon: &Daemon) -> Result<String, String> {
 struct Snapshot {
     relay: net::Counters,
     census: turn::Census,
+    /// Credentials, through the admin socket.
+    issued: u64,
     http: http::Handle,
+    certificate: Option<Standing>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -164,6 +174,7 @@ impl Collector for Snapshot {
         let mut to = Writer(encoder);
         self.relay(&mut to)?;
         self.drops(&mut to)?;
+        self.certificate(&mut to)?;
         self.web(&mut to)
     }
 }
@@ -238,6 +249,9 @@ impl Snapshot {
                 ("no_permission", turn.no_permission),
                 ("no_path", turn.no_path),
                 ("over_rate", turn.over_rate),
+                ("listener_removed", net.listener_removed),
+                ("across_full", net.across_dropped),
+                ("passed_on_full", net.datagrams_not_passed),
                 ("send_failed", net.send_dropped),
                 ("slow_client", net.stream_dropped),
             ]
@@ -258,6 +272,28 @@ impl Snapshot {
             "socket_errors",
             "Errors of receive and accept calls",
             net.receive_errors + net.accept_errors,
+        )
+    }
+
+    /// Of the certificate that the daemon gets by itself.
+    fn certificate(&self, to: &mut Writer<'_>) -> fmt::Result {
+        let standing = self.certificate.as_ref();
+        let orders = standing.map_or([0; 2], |standing| [standing.orders, standing.failed_orders]);
+        to.counters(
+            "acme_orders",
+            "Certificates ordered from the ACME server, by outcome",
+            ["success", "failed"].into_iter().zip(orders).map(|(outcome, n)| (vec![("outcome", outcome)], n)),
+        )?;
+        to.counter(
+            "acme_challenges",
+            "Challenges answered, TLS handshakes and HTTP requests",
+            self.http.counters().challenges.get(),
+        )?;
+        let expires = standing.and_then(|standing| standing.expires);
+        to.gauges(
+            "certificate_expires_timestamp_seconds",
+            "When the certificate of the ACME server ends, in Unix time; none: there is no such certificate",
+            expires.map(|expires| (Vec::new(), expires)),
         )
     }
 
@@ -296,8 +332,12 @@ impl Snapshot {
         to.counters(
             "credentials_issued",
             "Credentials issued, by whom",
-            [("endpoint", &counters.credentials), ("room", &counters.room_credentials)]
-                .map(|(by, n)| (vec![("by", by)], n.get())),
+            [
+                ("endpoint", counters.credentials.get()),
+                ("room", counters.room_credentials.get()),
+                ("operator", self.issued),
+            ]
+            .map(|(by, n)| (vec![("by", by)], n)),
         )?;
         to.counters(
             "jwks_fetches",

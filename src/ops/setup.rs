@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use log::info;
 
-use super::StartError;
 use super::state::OwnSecret;
+use super::{StartError, acme};
 use crate::auth::Authenticator;
 use crate::config::{Config, JwtKind, Listen};
 use crate::http::{self, RevokeSink, TokenKind, TurnSink};
@@ -24,6 +24,10 @@ pub(super) struct Setup {
     pub interfaces: Vec<IpAddr>,
     /// For all listeners with TLS.
     pub tls: Arc<rustls::ServerConfig>,
+    /// Where its certificate comes from, if it is to get it by itself.
+    pub acme: Option<acme::Plan>,
+    /// What HTTP-01 challenges are answered with.
+    challenges: http::Challenges,
     /// What the tokens of clients are checked with.
     tokens: Arc<http::Tokens>,
     nonce_key: [u8; 32],
@@ -74,35 +78,101 @@ impl Setup {
         if relay_addresses.is_empty() {
             return Err(StartError::NoRelayAddress);
         }
-        let tls = match (&config.tls, before) {
-            (Some(files), _) => net::tls::from_files(&files.certificate, &files.key)?,
-            (None, Some(before)) if before.config.tls.is_none() && before.config.host == config.host => {
+        let names = names(&config, &relay_addresses, &interfaces);
+        let challenges = before.map(|before| before.challenges.clone()).unwrap_or_default();
+        let planned = before.and_then(|before| before.acme.as_ref());
+        let acme = acme::Plan::new(&config.acme, planned, &challenges, names.clone())?;
+        let tls = match (&acme, &config.tls, before) {
+            (Some(plan), ..) => plan.tls()?,
+            (None, Some(files), _) => net::tls::from_files(&files.certificate, &files.key)?,
+            (None, None, Some(before)) if before.is_self_signed() && before.config.host == config.host => {
                 before.tls.clone()
             }
-            (None, _) => net::tls::self_signed(names(&config, &relay_addresses, &interfaces))?,
+            (None, None, _) => net::tls::self_signed(names)?,
         };
         let auth = Arc::new(Authenticator::new(config.auth.clone(), nonce_key));
         let tokens = Arc::new(tokens(&config)?);
-        Ok(Self { config, auth, own_secret, relay_addresses, interfaces, tls, tokens, nonce_key, inherited })
+        Ok(Self {
+            config,
+            auth,
+            own_secret,
+            relay_addresses,
+            interfaces,
+            tls,
+            acme,
+            challenges,
+            tokens,
+            nonce_key,
+            inherited,
+        })
     }
 
-    /// What a running daemon can't take over from here: the keys.
-    pub(super) fn needs_restart(&self, before: &Self) -> Vec<&'static str> {
-        let (new, old) = (&self.config, &before.config);
-        let same = [
-            ("shards", new.shards == old.shards),
-            ("socket-buffer", new.socket_buffer == old.socket_buffer),
-            ("pin-shards", new.pin_shards == old.pin_shards),
-            ("listen", addresses(&new.listen) == addresses(&old.listen)),
-            ("relay.addresses, relay.external-ip or relay.ports", new.relay == old.relay),
-            ("nat-discovery", new.nat_discovery == old.nat_discovery),
-            ("metrics.listen", new.metrics == old.metrics),
-            ("admin.socket", new.admin_socket == old.admin_socket),
-            ("socket-io", new.socketio == old.socketio),
-            ("http", new.pages == old.pages),
-            ("log.format", new.log.format == old.log.format),
-        ];
-        same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+    /// Neither files nor a CA: the certificate was made for this run.
+    pub(super) fn is_self_signed(&self) -> bool {
+        self.config.tls.is_none() && self.acme.is_none()
+    }
+
+    /// Puts back into `config` what a running daemon can't take over, and names the keys of that which has changed.
+    pub(super) fn keep_what_needs_a_restart(&self, config: &mut Config) -> Vec<&'static str> {
+        let mut changed = Vec::new();
+        macro_rules! keep {
+            ($($key:literal: $($field:ident).+;)*) => {
+                $(if config.$($field).+ != self.config.$($field).+ {
+                    config.$($field).+.clone_from(&self.config.$($field).+);
+                    changed.push($key);
+                })*
+            };
+        }
+        keep! {
+            "shards": shards;
+            "socket-buffer": socket_buffer;
+            "pin-shards": pin_shards;
+            "relay.addresses": relay.addresses;
+            "relay.external-ip": relay.external_ips;
+            "relay.ports": relay.ports;
+            "relay.socket-buffer": relay.socket_buffer;
+            "nat-discovery": nat_discovery;
+            "metrics.listen": metrics;
+            "admin.socket": admin_socket;
+            "socket-io": socketio;
+            "http": pages;
+            "log.format": log.format;
+        }
+        changed
+    }
+
+    /// A port can't change its kind while the daemon runs: the other kind of listener has it.
+    pub(super) fn moved_ports(&self, config: &Config) -> Vec<String> {
+        let kinds = |listen: &Listen| {
+            [
+                ("tcp", &listen.tcp),
+                ("tls", &listen.tls),
+                ("http", &listen.http),
+                ("redirect", &listen.redirect),
+            ]
+            .map(|(kind, addresses)| (kind, addresses.clone()))
+        };
+        let old = kinds(&self.config.listen);
+        let mut moved = Vec::new();
+        for (kind, addrs) in kinds(&config.listen) {
+            for (other, addr) in addrs.iter().flat_map(|addr| old.iter().map(move |other| (other, *addr))) {
+                let has_it = |old: &&SocketAddr| net::covers(**old, addr) || net::covers(addr, **old);
+                if let Some(old) = other.1.iter().find(has_it).filter(|_| other.0 != kind && addr.port() != 0)
+                {
+                    moved.push(format!(
+                        "listen.{kind} = {addr}: listen.{} has {old}, and a port changes its kind with a restart only; \
+                         take another port, or `systemctl restart ternd`",
+                        other.0
+                    ));
+                }
+            }
+        }
+        moved
+    }
+
+    /// What systemd goes on to hold although it is listened on no more.
+    pub(super) fn is_inherited(&self, addr: SocketAddr) -> bool {
+        self.inherited.iter().any(|listener| listener.local_addr().is_ok_and(|bound| bound == addr))
     }
 
     pub(super) fn net(&self) -> net::Settings {
@@ -112,7 +182,7 @@ impl Setup {
             for corner in corners.collect::<Vec<_>>() {
                 let streams = (!tcp.is_empty()).then_some(&mut tcp);
                 for listeners in [Some(&mut udp), streams].into_iter().flatten() {
-                    if !listeners.iter().any(|listener| covers(*listener, corner)) {
+                    if !listeners.iter().any(|listener| net::covers(*listener, corner)) {
                         listeners.push(corner);
                     }
                 }
@@ -154,6 +224,7 @@ impl Setup {
         http::Settings {
             tls: self.config.listen.tls.clone(),
             plain: self.config.listen.http.clone(),
+            redirect: self.config.listen.redirect.clone(),
             max_connections: connections.total,
             connections_per_address: connections.per_address,
             handshake_timeout: connections.handshake_timeout,
@@ -184,6 +255,7 @@ impl Setup {
             seed,
             turn,
             tokens: self.tokens.clone(),
+            challenges: self.challenges.clone(),
             revoke,
         })
     }
@@ -271,11 +343,6 @@ fn tokens(config: &Config) -> Result<http::Tokens, StartError> {
     Ok(tokens)
 }
 
-/// What sockets are bound to.
-fn addresses(listen: &Listen) -> [&Vec<SocketAddr>; 4] {
-    [&listen.udp, &listen.tcp, &listen.tls, &listen.http]
-}
-
 fn relay_addresses(config: &Config, interfaces: &[IpAddr]) -> Vec<RelayAddress> {
     let locals = match config.relay.addresses.as_slice() {
         [] => detect::relay_addresses(interfaces),
@@ -296,12 +363,6 @@ fn names(config: &Config, relays: &[RelayAddress], interfaces: &[IpAddr]) -> Vec
     names
 }
 
-/// Does a listener get what is sent to this address?
-fn covers(listener: SocketAddr, addr: SocketAddr) -> bool {
-    let wildcard = listener.ip().is_unspecified() && listener.is_ipv4() == addr.is_ipv4();
-    listener.port() == addr.port() && (wildcard || listener.ip() == addr.ip())
-}
-
 /// A wildcard of a family that this machine does not have is left out: the defaults name both.
 fn leave_out_missing_families(config: &mut Config) {
     if detect::has_ipv6() {
@@ -310,7 +371,7 @@ fn leave_out_missing_families(config: &mut Config) {
     let wildcard = |addr: &SocketAddr| addr.is_ipv6() && addr.ip().is_unspecified();
     let listen = &mut config.listen;
     let mut left_out = false;
-    for list in [&mut listen.udp, &mut listen.tcp, &mut listen.tls, &mut listen.http] {
+    for list in [&mut listen.udp, &mut listen.tcp, &mut listen.tls, &mut listen.http, &mut listen.redirect] {
         let before = list.len();
         list.retain(|addr| !wildcard(addr));
         left_out |= list.len() < before;

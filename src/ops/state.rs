@@ -26,8 +26,8 @@ impl OwnSecret {
     /// The one in the directory that systemd keeps for the service (`StateDirectory=`), made if it is not there. Without
     /// such a directory: one for this run.
     pub(super) fn find_or_make() -> Result<Self, StartError> {
-        match std::env::var_os("STATE_DIRECTORY").filter(|directory| !directory.is_empty()) {
-            Some(directory) => Self::in_directory(Path::new(&directory), "secret", "auth.secret-file"),
+        match directory() {
+            Some(directory) => Self::in_directory(&directory, "secret", "auth.secret-file"),
             None => Ok(Self { secret: Secret::new("made for this run", *random()?), kept: None }),
         }
     }
@@ -35,11 +35,9 @@ impl OwnSecret {
     /// The one that signs invites, which is kept in the same directory. Without such a directory the rooms make one of
     /// their own.
     pub(super) fn for_invites() -> Result<Option<Secret>, StartError> {
-        let directory = std::env::var_os("STATE_DIRECTORY").filter(|directory| !directory.is_empty());
-        let kept = |directory| {
-            Self::in_directory(Path::new(&directory), "invite-secret", "rooms.invite-secret-file")
-        };
-        Ok(directory.map(kept).transpose()?.map(|own| own.secret))
+        let kept =
+            |directory: PathBuf| Self::in_directory(&directory, "invite-secret", "rooms.invite-secret-file");
+        Ok(directory().map(kept).transpose()?.map(|own| own.secret))
     }
 
     /// `key`: what of the configuration goes before it.
@@ -53,13 +51,7 @@ impl OwnSecret {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let made = Zeroizing::new(STANDARD.encode(*random()?));
-                // Written whole under another name first: a crash leaves no half of a secret.
-                let new = directory.join(format!("{name}.new"));
-                let _ = fs::remove_file(&new);
-                let mut file =
-                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(told)?;
-                writeln!(file, "{}", &*made).and_then(|()| file.sync_all()).map_err(told)?;
-                fs::rename(&new, &path).map_err(told)?;
+                write_whole(&path, format!("{}\n", &*made).as_bytes()).map_err(told)?;
                 Zeroizing::new(made.as_bytes().to_vec())
             }
             Err(error) => return Err(told(error)),
@@ -70,6 +62,23 @@ impl OwnSecret {
         }
         Ok(Self { secret: Secret::new("made at the first start", secret), kept: Some(path) })
     }
+}
+
+/// The directory that systemd keeps for the service (`StateDirectory=`).
+pub(super) fn directory() -> Option<PathBuf> {
+    std::env::var_os("STATE_DIRECTORY").filter(|directory| !directory.is_empty()).map(PathBuf::from)
+}
+
+/// Makes or replaces a file that only its owner can read. It is written whole under another name first: a crash leaves
+/// the old one, or the new one.
+pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(content).and_then(|()| file.sync_all())?;
+    fs::rename(&new, path)
 }
 
 fn random() -> Result<Zeroizing<[u8; 32]>, StartError> {

@@ -1,142 +1,257 @@
-//! One room in the hands of its operator: look, lock, close, invite.
+//! The rooms as a program uses them: `ternd::client`, alone and by the hundreds.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use ternd::client::{Client, Error, Event, Join, Options, Presence};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Barrier, Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::client::{Client, Login, Refused};
-use crate::harness::{Daemon, Setup, poll, said};
-use crate::https::{Response, get};
-use crate::web::{self, Socket};
+use crate::call::call;
+use crate::files::raise_file_limit;
+use crate::harness::{Daemon, Setup, certificate, free_port};
 
-/// Opens a session, with a token or without.
-fn greet(daemon: &Daemon, token: Option<&str>) -> Socket {
-    let mut socket = web::socket(daemon.https());
-    web::request(&mut socket, &json!({"type": "hello", "id": 1, "token": token}).to_string());
-    socket
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
 }
 
-/// Asks for a room: what comes next.
-fn ask(socket: &mut Socket, room: &str) -> Value {
-    socket.send(web::text(&json!({"type": "join", "id": 2, "room": room}).to_string())).unwrap();
-    web::next(socket)
+/// A daemon with rooms on plain HTTP, and where.
+fn start(rooms: &str) -> (Daemon, SocketAddr) {
+    let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let setup = Setup::new()
+        .replace("[listen]\n", &format!("[listen]\nhttp = [\"{http}\"]\n"))
+        .replace("[metrics]", &format!("[rooms]\n{rooms}\n\n[metrics]"));
+    (setup.start(), http)
 }
 
-fn token_of(link: &str) -> &str {
-    link.trim_end().split_once("#token=").unwrap_or_else(|| panic!("{link}")).1
-}
-
-#[test]
-fn a_room_is_shown_locked_and_closed() {
-    let daemon = Setup::new().with_admin().0.start();
-    let gone = daemon.ctl(&["room", "show", "demo"]);
-    assert!(!gone.status.success() && said(&gone).contains("there is no room \"demo\""), "{}", said(&gone));
-
-    let mut alice = greet(&daemon, None);
-    let joined =
-        web::request(&mut alice, r#"{"type":"join","id":2,"room":"demo","capacity":4,"name":"Alice"}"#);
-    let room = daemon.ctl_json(&["room", "show", "demo"]);
-    assert_eq!((&room["capacity"], &room["locked"], &room["pin"]), (&json!(4), &json!(false), &json!(false)));
-    assert_eq!(room["members"][0]["peer"], joined["self"]);
-    let table = said(&daemon.ctl(&["room", "show", "demo"]));
-    assert!(table.starts_with("1 of 4 members\nROOM ") && table.contains("Alice"), "{table}");
-
-    assert_eq!(said(&daemon.ctl(&["room", "lock", "demo"])), "locked\n");
-    let told = web::next(&mut alice);
-    assert_eq!((&told["type"], &told["locked"], &told["by"]), (&json!("room"), &json!(true), &Value::Null));
-    let mut bob = greet(&daemon, None);
-    assert_eq!(ask(&mut bob, "demo")["code"], "room_locked");
-    assert!(said(&daemon.ctl(&["room", "show", "demo"])).contains("locked"));
-    assert_eq!(daemon.ctl_json(&["room", "unlock", "demo"])["locked"], false);
-    assert_eq!(web::next(&mut alice)["locked"], false);
-    assert_eq!(ask(&mut bob, "demo")["type"], "joined");
-    assert_eq!(web::next(&mut alice)["event"], "join");
-
-    assert_eq!(said(&daemon.ctl(&["room", "close", "demo"])), "2 members put out\n");
-    assert_eq!(web::closed_with(&mut alice), 4006);
-    assert_eq!(web::closed_with(&mut bob), 4006);
-    assert_eq!(daemon.ctl(&["room", "close", "demo"]).status.code(), Some(1));
-    assert_eq!(daemon.ctl(&["room", "lock", "demo"]).status.code(), Some(1));
-    assert_eq!(daemon.ctl_json(&["rooms"]), json!([]));
+fn options(server: SocketAddr) -> Options {
+    Options::new(&format!("ws://{server}")).client("tests/1")
 }
 
 #[test]
-fn a_link_lets_in_where_a_token_is_needed_and_gets_credentials_too() {
-    let secret = "invite-secret = \"a secret of more than 16 bytes\"";
-    let rooms = format!("[rooms]\ncreate = \"token\"\njoin = \"token\"\n{secret}\n\n[log]");
-    let setup = Setup::new().with_admin().0.replace("[log]", &rooms);
-    let daemon = setup.replace("[ice]", "[ice]\nissue = \"token\"").start();
+fn a_client_gets_in_by_tls_and_is_told_what_is_refused() {
+    let daemon = Daemon::start();
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = rustls::pki_types::pem::PemObject::from_pem_slice(certificate().0.as_bytes()).unwrap();
+    roots.add(pem).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let trusting = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let url = format!("wss://{}", daemon.https());
+    run(async {
+        let stranger = Client::connect(Options::new(&url)).await;
+        assert!(matches!(&stranger, Err(Error::Lost(why)) if why.contains("TLS")), "{stranger:?}");
 
-    let mut stranger = greet(&daemon, None);
-    assert_eq!(ask(&mut stranger, "demo")["code"], "forbidden");
-
-    // By the daemon, and by whoever has the secret.
-    let printed = said(&daemon.ctl(&["room", "invite", "demo", "--name", "Alice", "--role", "moderator"]));
-    let port = daemon.https().port();
-    assert!(printed.starts_with(&format!("https://localhost:{port}/r/demo#token=i1.")), "{printed}");
-    let config = daemon.setup.folder.path().join("ternd.toml");
-    let command = |args: &[&str]| {
-        let output = crate::harness::run(
-            crate::harness::ternd().arg("invite").args(args).arg("--config").arg(&config),
+        let options = Options::new(&url).tls(Arc::new(trusting));
+        let mut alice = Client::connect(options.clone()).await.unwrap();
+        let nowhere = alice.join(Join::room("r").only_if_there()).await;
+        assert!(
+            matches!(&nowhere, Err(Error::Refused { code, .. }) if code == "room_not_found"),
+            "{nowhere:?}"
         );
-        assert!(output.status.success(), "{}", said(&output));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let mut alice = greet(&daemon, Some(token_of(&printed)));
-    let joined = ask(&mut alice, "demo");
-    assert_eq!((&joined["created"], &joined["moderators"][0]), (&json!(true), &joined["self"]));
-    web::call_through_all(&joined["ice"]);
-    let bobs = command(&["demo", "--name", "Bob"]);
-    let mut bob = greet(&daemon, Some(token_of(&bobs)));
-    assert_eq!(ask(&mut bob, "lobby")["code"], "forbidden", "it is for one room");
-    assert_eq!(ask(&mut bob, "demo")["peers"][0]["name"], "Alice");
+        let joined = alice.join(Join::room("r").name("Alice").pin("1234").capacity(2)).await.unwrap();
+        assert!(joined.created && joined.peers.is_empty() && joined.ice.is_some(), "{joined:?}");
 
-    // The same token at the endpoint, in a header and nowhere else.
-    let by_header =
-        |token: &str| get(daemon.https(), "/v1/ice", &[("Authorization", &format!("Bearer {token}"))]);
-    let error =
-        |answer: &Response| (answer.status, answer.json()["message"].as_str().unwrap_or_default().to_owned());
-    let answer = by_header(token_of(&bobs));
-    assert_eq!(answer.status, 200, "{answer:?}");
-    web::call_through_all(&answer.json());
-    let in_url = get(daemon.https(), &format!("/v1/ice?key={}", token_of(&bobs)), &[]);
-    assert_eq!(error(&in_url).0, 401);
-    assert!(error(&in_url).1.contains("URLs end up in logs"), "{in_url:?}");
-    assert_eq!(by_header(token_of(&command(&["demo", "--no-relay"]))).status, 403);
-    let forged = format!("{}A", token_of(&bobs));
-    assert_eq!(by_header(&forged).status, 401);
-    assert!(!daemon.log().contains(token_of(&bobs)), "no token in the log");
+        let mut bob = Client::connect(options).await.unwrap();
+        let wrong = bob.join(Join::room("r").pin("4321")).await;
+        assert!(matches!(&wrong, Err(Error::Refused { code, .. }) if code == "bad_pin"), "{wrong:?}");
+        let there = bob.join(Join::room("r").pin("1234")).await.unwrap();
+        assert_eq!((&there.peers[0].peer, there.peers[0].name.as_deref()), (&joined.me, Some("Alice")));
+        assert!(bob.ice().await.unwrap()["iceServers"].is_array());
+        bob.message(Some("p_nobody"), json!(1)).await.unwrap();
+        let refused = bob.next().await.unwrap();
+        assert!(matches!(&refused, Event::Refused { code, .. } if code == "peer_not_found"), "{refused:?}");
+        bob.request("set", json!({"key": "topic", "value": "plans"})).await.unwrap();
+        bob.leave().await.unwrap();
+        bob.close().await.unwrap();
 
-    let bad = daemon.ctl(&["room", "invite", "no room"]);
-    assert!(!bad.status.success() && said(&bad).contains("no name of a room"), "{}", said(&bad));
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.push(alice.next().await.unwrap());
+        }
+        let [
+            Event::Peer(Presence::Join { peer, you, .. }),
+            Event::State { key, value, .. },
+            Event::Peer(left),
+        ] = &seen[..]
+        else {
+            panic!("{seen:?}");
+        };
+        assert_eq!((peer, you.offerer), (&there.me, false));
+        assert_eq!((key.as_str(), value), ("topic", &Some(json!("plans"))));
+        assert_eq!(*left, Presence::Leave { peer: there.me.clone(), reason: None });
+    });
 }
 
-/// The credential of a member is good for as long as it is one.
+/// Something between client and server that can be cut.
+struct Cable {
+    at: SocketAddr,
+    cut: watch::Sender<u32>,
+    task: JoinHandle<()>,
+}
+
+impl Cable {
+    async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (cut, cuts) = watch::channel(0);
+        let task = tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut cuts = cuts.clone();
+                cuts.mark_unchanged();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(server).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = cuts.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { at, cut, task }
+    }
+
+    fn cut(&self) {
+        self.cut.send_modify(|cuts| *cuts += 1);
+    }
+}
+
+/// The next event: a message is kept, presence given.
+async fn hear(client: &mut Client, heard: &mut Vec<Value>) -> Option<Presence> {
+    match client.next().await.unwrap() {
+        Event::Message { data, .. } => {
+            heard.push(data);
+            None
+        }
+        Event::Peer(presence) => Some(presence),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
-fn who_leaves_or_is_put_out_loses_credential_and_allocation() {
-    let daemon = Setup::new().with_admin().0.start();
-    let login = |joined: &Value| {
-        let word = |name: &str| joined["ice"][name].as_str().unwrap_or_else(|| panic!("{joined}")).to_owned();
-        Login { username: word("username"), password: word("password") }
-    };
-    let mut alice = greet(&daemon, None);
-    let mut bob = greet(&daemon, None);
-    let (hers, his) = (ask(&mut alice, "demo"), ask(&mut bob, "demo"));
-    assert_eq!(web::next(&mut alice)["event"], "join");
-    let mut callers = [&hers, &his].map(|joined| {
-        let mut client = Client::udp(daemon.turn());
-        let relayed = client.allocate(&login(joined)).unwrap();
-        client.relay_both_ways(relayed);
-        client
+fn a_client_that_is_cut_off_resumes_and_nothing_is_lost_or_comes_twice() {
+    let (_daemon, server) = start("");
+    run(async {
+        let cable = Cable::to(server).await;
+        let mut alice = Client::connect(options(cable.at)).await.unwrap();
+        let mut bob = Client::connect(options(server)).await.unwrap();
+        alice.join(Join::room("r")).await.unwrap();
+        bob.join(Join::room("r")).await.unwrap();
+        for round in 0..3 {
+            // Some of it comes before the cut, some after, some when nobody is there.
+            alice.message(None, json!([round, "before"])).await.unwrap();
+            bob.message(None, json!([round, 1])).await.unwrap();
+            cable.cut();
+            let mut heard = Vec::new();
+            while !matches!(hear(&mut bob, &mut heard).await, Some(Presence::Away { .. })) {}
+            bob.message(None, json!([round, 2])).await.unwrap();
+            let mut got = Vec::new();
+            let lost = loop {
+                match alice.next().await {
+                    Ok(Event::Message { data, .. }) => got.push(data),
+                    Ok(_) => {}
+                    Err(lost) => break lost,
+                }
+            };
+            assert!(lost.may_resume(), "{lost}");
+            let unsent = alice.message(None, json!([round, "cut off"])).await;
+            assert!(matches!(unsent, Err(Error::Lost(_))), "{unsent:?}");
+            assert!(alice.resume().await.unwrap(), "the same session");
+            while got.len() < 2 {
+                if let Event::Message { data, .. } = alice.next().await.unwrap() {
+                    got.push(data);
+                }
+            }
+            assert_eq!(got, [json!([round, 1]), json!([round, 2])]);
+
+            while !matches!(hear(&mut bob, &mut heard).await, Some(Presence::Back { .. })) {}
+            alice.message(None, json!([round, "last"])).await.unwrap();
+            while heard.last() != Some(&json!([round, "last"])) {
+                hear(&mut bob, &mut heard).await;
+            }
+            assert_eq!(heard, [json!([round, "before"]), json!([round, "cut off"]), json!([round, "last"])]);
+        }
+        cable.task.abort();
     });
+}
 
-    web::request(&mut bob, r#"{"type":"leave","id":3}"#);
-    let peer = "127.0.0.1:9".parse().unwrap();
-    let left = |count: u64| poll(|| (daemon.ctl_json(&["status"])["allocations"] == count).then_some(()));
-    assert_eq!(left(1), Some(()), "his allocation is gone");
-    assert_eq!(callers[1].permit(peer), Err(Refused(401)));
-    assert_eq!(Client::udp(daemon.turn()).allocate(&login(&his)), Err(Refused(401)), "and his credential");
-    assert_eq!(callers[0].permit(peer), Ok(()), "hers goes on");
+#[test]
+fn who_comes_back_too_late_begins_anew() {
+    let (_daemon, server) = start("resume = \"0s\"");
+    run(async {
+        let cable = Cable::to(server).await;
+        let mut alice = Client::connect(options(cable.at)).await.unwrap();
+        let first = alice.join(Join::room("r")).await.unwrap();
+        cable.cut();
+        assert!(alice.next().await.unwrap_err().may_resume());
+        assert!(!alice.resume().await.unwrap(), "the server keeps nothing");
+        let second = alice.join(Join::room("r")).await.unwrap();
+        assert!(second.created && second.me != first.me, "{second:?}");
+        cable.task.abort();
 
-    daemon.ctl_json(&["put-out", "demo", hers["self"].as_str().unwrap()]);
-    assert_eq!(left(0), Some(()));
-    assert_eq!(Client::udp(daemon.turn()).allocate(&login(&hers)), Err(Refused(401)));
+        let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let nothing = Client::connect(options(nobody).patience(Duration::from_secs(5))).await;
+        assert!(matches!(nothing, Err(Error::Lost(_))), "{nothing:?}");
+    });
+}
+
+/// Idle connections, and rooms in which a call is made at the same time: what the benchmark does with 10,000 and 2,000.
+const IDLE: usize = 1_000;
+const ROOMS: usize = 200;
+/// Connections of one source address: less than the server's bound on them.
+const PER_ADDRESS: usize = 100;
+
+#[test]
+fn a_thousand_idle_connections_stand_while_two_hundred_rooms_call() {
+    raise_file_limit();
+    // The joins of an address may fall into the slot of another one's.
+    let (_daemon, server) = start("joins-per-minute = 0");
+    run(async {
+        let open = Arc::new(Semaphore::new(32));
+        let connect = move |index: usize| {
+            let address =
+                Ipv4Addr::from_bits(Ipv4Addr::new(127, 2, 0, 1).to_bits() + (index / PER_ADDRESS) as u32);
+            let (open, options) = (open.clone(), options(server).from(address.into()));
+            async move {
+                let _permit = open.acquire().await.unwrap();
+                Client::connect(options).await.unwrap()
+            }
+        };
+        let mut idle = JoinSet::new();
+        for index in 0..IDLE {
+            let client = connect(index);
+            idle.spawn(async move {
+                let mut client = client.await;
+                client.join(Join::room(&format!("idle-{}", index / 2))).await.unwrap();
+                client
+            });
+        }
+        let idle = idle.join_all().await;
+        assert_eq!(idle.len(), IDLE);
+
+        let everybody = Arc::new(Barrier::new(2 * ROOMS));
+        let mut calls = JoinSet::new();
+        for index in 0..2 * ROOMS {
+            let (client, everybody) = (connect(IDLE + index), everybody.clone());
+            calls.spawn(async move {
+                let mut client = client.await;
+                everybody.wait().await;
+                call(&mut client, &format!("call-{}", index / 2)).await.unwrap();
+                everybody.wait().await;
+                client.close().await.unwrap();
+            });
+        }
+        assert_eq!(calls.join_all().await.len(), 2 * ROOMS);
+
+        for client in idle {
+            client.close().await.unwrap();
+        }
+    });
 }
