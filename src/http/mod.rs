@@ -347,8 +347,8 @@ impl Shared {
     /// To be awaited before a token is verified: its key may have to be fetched.
     async fn prepare(&self, token: &str) {
         if let Some(jwks) = self.jwks.load_full() {
-            let tokens = self.live().tokens.clone();
-            jwks.prepare(token, &tokens, &self.counters).await;
+            let live = self.live().clone();
+            jwks.prepare(token, &live, &self.counters).await;
         }
     }
 
