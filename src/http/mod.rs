@@ -20,6 +20,7 @@ mod events;
 mod front;
 mod hub;
 mod ice;
+mod lean;
 mod limits;
 mod listen;
 mod origin;
