@@ -23,6 +23,7 @@ mod front;
 mod hub;
 mod ice;
 mod jwks;
+mod lean;
 mod limits;
 mod listen;
 mod origin;

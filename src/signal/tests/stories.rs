@@ -169,6 +169,7 @@ fn payloads_pass_byte_for_byte() {
     let Some(crate::signal::Output::Send { text, .. }) = world.rooms.poll_output() else {
         panic!("nothing sent")
     };
+    let text = text.to_string();
     assert!(text.ends_with(&format!(r#""data":{data}}}"#)), "{text}");
 }
 
