@@ -162,8 +162,11 @@ impl State {
                 Err(why) => {
                     counters.jwks_failures.add();
                     failures += 1;
-                    let stay = self.keys.load().len();
-                    log::warn!("no keys for tokens from {url}: {why}; the {stay} of before stay in force");
+                    let consequence = match self.keys.load().len() {
+                        0 => "tokens of its keys are refused until then".to_owned(),
+                        count => format!("the {count} of before stay in force"),
+                    };
+                    log::warn!("no keys for tokens from {url}: {why}; {consequence}");
                     source.cooldown.saturating_mul(1 << failures.min(16))
                 }
             };
