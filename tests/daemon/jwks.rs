@@ -199,6 +199,12 @@ fn keys_are_fetched_and_followed_when_they_change_and_old_ones_stay_when_they_ca
     assert!(daemon.ctl(&["reload"]).status.success());
     daemon.logged(&["2 keys for tokens"]);
     assert_eq!(greeted(&daemon, &third.token()), "welcome");
+
+    // The endpoint waits for a look, too.
+    let fourth = Signer::new("4");
+    provider.publishes(&[&third, &fourth]);
+    cool_down();
+    assert_eq!((ice(&fourth).status, ice(&second).status), (200, 401));
 }
 
 #[test]
