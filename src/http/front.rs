@@ -20,6 +20,8 @@ use tokio_rustls::TlsAcceptor;
 use super::limits::Seldom;
 use super::listen::{Listeners, Rebound};
 use super::prefixed::Prefixed;
+#[cfg(feature = "socketio")]
+use super::socketio;
 use super::{Counters, Live, Peer, Services, Settings, Shared, StartError, proxied, routes};
 use crate::net::admission::{StreamLimits, StreamTicket};
 use crate::signal;
@@ -35,7 +37,7 @@ pub struct Server {
 
 /// What a server can be asked while it runs. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(pub(super) Arc<Shared>);
 
 /// Numbers of the moment and of the rooms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,12 @@ pub struct Figures {
     pub away: usize,
     /// Rooms with members.
     pub rooms: usize,
+    /// Their members, here or away.
+    pub members: usize,
+    /// Listening sockets.
+    pub listeners: usize,
+    /// Sessions of Socket.IO.
+    pub socketio: usize,
     /// What the rooms counted since the start.
     pub signal: signal::Counters,
 }
@@ -97,6 +105,10 @@ impl Handle {
     pub fn reload(&self, live: Live, total: usize, per_address: usize) {
         self.0.places.set_limits(StreamLimits { total, per_address });
         self.0.hub.reload(live.rooms.clone());
+        #[cfg(feature = "socketio")]
+        if let Some(classic) = &self.0.classic {
+            classic.reload(&live);
+        }
         self.0.live.store(Arc::new(live));
     }
 
@@ -127,12 +139,19 @@ impl Handle {
 
     /// Numbers of the moment. Takes the lock of the rooms: not for a hot path.
     pub fn figures(&self) -> Figures {
-        let connections = self.0.places.open();
+        let (connections, listeners) = (self.0.places.open(), self.0.listeners.len());
+        #[cfg(feature = "socketio")]
+        let socketio = self.0.classic.as_ref().map_or(0, socketio::Classic::sessions);
+        #[cfg(not(feature = "socketio"))]
+        let socketio = 0;
         self.0.hub.ask(|rooms| Figures {
             connections,
             websockets: rooms.connections(),
             away: rooms.away(),
             rooms: rooms.rooms(),
+            members: rooms.members(),
+            listeners,
+            socketio,
             signal: rooms.counters(),
         })
     }

@@ -140,6 +140,11 @@ impl Listeners {
         }
     }
 
+    /// Listening sockets.
+    pub(super) fn len(&self) -> usize {
+        self.open().listeners.len()
+    }
+
     /// Listens on nothing, for ever.
     pub(super) fn close(&self) {
         let mut open = self.open();

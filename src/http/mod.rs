@@ -79,8 +79,6 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// Whether `/socket.io/` is there, with the rooms of the classic tutorials.
     pub socketio: bool,
-    /// Members of one such room.
-    pub socketio_capacity: usize,
     /// A directory of pages to serve beside the API, in the place of those that are part of the program.
     pub static_dir: Option<PathBuf>,
     /// Their `Content-Security-Policy`; empty: none.
@@ -104,7 +102,6 @@ impl Default for Settings {
             queue_messages: 512,
             queue_bytes: 1024 * 1024,
             socketio: true,
-            socketio_capacity: 2,
             static_dir: None,
             static_policy: String::new(),
             linger: Duration::from_secs(5),
@@ -134,6 +131,8 @@ pub struct Live {
     pub proxies: Proxies,
     /// The keys of tokens that the rooms and the endpoint take.
     pub tokens: Arc<Tokens>,
+    /// Members of one of the rooms at `/socket.io/`.
+    pub socketio_capacity: usize,
 }
 
 impl fmt::Debug for Live {
@@ -167,6 +166,8 @@ pub struct Services {
     pub turn: TurnSink,
     /// The keys of tokens that the rooms take.
     pub tokens: Arc<Tokens>,
+    /// Members of one of the rooms at `/socket.io/`.
+    pub socketio_capacity: usize,
     /// Where it is told that a member has left, whose credentials end with that.
     pub revoke: RevokeSink,
 }
@@ -229,6 +230,10 @@ pub struct Counters {
     pub slow_websockets: Counter,
     /// WebSockets and event streams given up after a silence.
     pub silent_websockets: Counter,
+    /// Sessions of Socket.IO ended because they were read too slowly.
+    pub slow_socketio: Counter,
+    /// Sessions of Socket.IO ended because they said too much.
+    pub talkative_socketio: Counter,
 }
 
 /// What all connections share.
@@ -267,33 +272,31 @@ impl Shared {
             ahash::RandomState::with_seeds(word(0), word(8), word(16), word(24))
         };
         let (total, per_address) = (settings.max_connections, settings.connections_per_address);
+        let live = Live {
+            auth: services.auth.clone(),
+            ice: services.ice.clone(),
+            rooms: services.rooms.clone(),
+            tls: services.tls.clone(),
+            handshake_timeout: settings.handshake_timeout,
+            proxies: services.proxies.clone(),
+            tokens: services.tokens.clone(),
+            socketio_capacity: services.socketio_capacity,
+        };
+        let counters = Arc::<Counters>::default();
         Self {
-            counters: Arc::default(),
             pages: pages::Pages::new(),
             static_files: settings
                 .static_dir
                 .as_deref()
                 .map(|directory| static_files::StaticFiles::new(directory, &settings.static_policy)),
             #[cfg(feature = "socketio")]
-            classic: settings.socketio.then(|| {
-                let limits = &services.rooms;
-                let (total, per_address) = (limits.connections, limits.connections_per_address);
-                let places = Admission::new(StreamLimits { total, per_address });
-                socketio::Classic::new(&settings, &services, places)
-            }),
+            classic: settings.socketio.then(|| socketio::Classic::new(&live, counters.clone())),
+            counters,
             places: Admission::new(StreamLimits { total, per_address }),
             demo_rate: limits::Rate::new(settings.credentials_per_minute, hasher("demo")),
             hub: hub::Hub::new(services.rooms.clone(), derived(&services.seed, "rooms")),
             streams: events::Streams::default(),
-            live: ArcSwap::from_pointee(Live {
-                auth: services.auth.clone(),
-                ice: services.ice.clone(),
-                rooms: services.rooms.clone(),
-                tls: services.tls.clone(),
-                handshake_timeout: settings.handshake_timeout,
-                proxies: services.proxies.clone(),
-                tokens: services.tokens.clone(),
-            }),
+            live: ArcSwap::from_pointee(live),
             users: Users { key: derived(&services.seed, "users"), count: AtomicU64::new(0) },
             draining: AtomicBool::new(false),
             settings,

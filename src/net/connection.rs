@@ -219,6 +219,8 @@ impl Shard {
                     }
                     Err(_) => return Err(Over::Garbage),
                 },
+                // Somebody who may not speak for others. As ChannelData it would be waited for.
+                Phase::New if proxy::is_header(connection.stream.input()) => return Err(Over::Garbage),
                 Phase::New => match looks_like_http(connection.stream.input()) {
                     None => return Ok(()),
                     Some(true) => {

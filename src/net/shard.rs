@@ -650,6 +650,9 @@ impl Shard {
         counters.turn = self.server.counters();
         counters.allocations = self.server.allocations() as u64;
         counters.streams = self.streams.len() as u64;
+        counters.listeners = (self.listeners.len() + self.tcp_listeners.len()) as u64;
+        counters.relay_sockets = self.relays.len() as u64;
+        counters.peer_sockets = self.peers.len() as u64;
         counters
     }
 }

@@ -102,7 +102,7 @@ impl Setup {
             "nat-discovery": nat_discovery;
             "metrics.listen": metrics;
             "admin.socket": admin_socket;
-            "socket-io": socketio;
+            "socket-io.enabled": socketio.enabled;
             "http": pages;
             "log.format": log.format;
         }
@@ -191,7 +191,6 @@ impl Setup {
             handshake_timeout: connections.handshake_timeout,
             inherited: self.inherited.clone(),
             socketio: self.config.socketio.enabled,
-            socketio_capacity: self.config.socketio.capacity,
             static_dir: self.config.pages.directory.clone(),
             static_policy: self.config.pages.policy.clone(),
             ..http::Settings::default()
@@ -216,6 +215,7 @@ impl Setup {
             seed,
             turn,
             tokens: self.tokens.clone(),
+            socketio_capacity: self.config.socketio.capacity,
             revoke,
         })
     }
@@ -241,6 +241,7 @@ impl Setup {
             handshake_timeout: self.config.connections.handshake_timeout,
             proxies: self.proxies(),
             tokens: self.tokens.clone(),
+            socketio_capacity: self.config.socketio.capacity,
         }
     }
 
