@@ -83,7 +83,7 @@ const NOTES: &[(&str, &str)] = &[
     ("rest-api-separator", "it is always a colon"),
     ("tls-alternate-server", "clients over TLS are not sent elsewhere"),
     ("oauth", "set auth.oauth.server-name and auth.oauth.keys"),
-    ("acme-redirect", "let certbot write the certificate; it is picked up by itself"),
+    ("acme-redirect", "set acme.domains, and the certificate comes by itself"),
 ];
 
 struct Import<'a> {

@@ -2,6 +2,8 @@
 //!
 //! What enters: an order. What leaves: a table for people, or the daemon's JSON as it is for programs.
 
+mod rooms;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,6 +48,11 @@ enum Order {
         #[arg(long, value_name = "ROOM")]
         after: Option<String>,
     },
+    /// One room: look at it, lock it, close it, invite into it.
+    Room {
+        #[command(subcommand)]
+        what: rooms::Order,
+    },
     /// End allocations. Their clients may come again while their credentials are good.
     Kick(Whom),
     /// Put a member out of a room. Its credentials end, and what was allocated with them.
@@ -57,11 +64,6 @@ enum Order {
         /// It may not come back for so long, at most a day: seconds, or with a unit as in 10m.
         #[arg(long, value_name = "TIME", value_parser = ttl)]
         ban: Option<Duration>,
-    },
-    /// One room.
-    Room {
-        #[command(subcommand)]
-        what: Room,
     },
     /// Credentials for clients.
     Credentials {
@@ -98,30 +100,6 @@ struct Whom {
     /// The one at this relay address.
     #[arg(long, value_name = "ADDRESS:PORT")]
     allocation: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Room {
-    /// Who is in it.
-    Show {
-        /// The room.
-        room: String,
-    },
-    /// Let nobody else in.
-    Lock {
-        /// The room.
-        room: String,
-    },
-    /// Let others in again.
-    Unlock {
-        /// The room.
-        room: String,
-    },
-    /// Put everybody out, which ends it. Who wants to may come again.
-    Close {
-        /// The room.
-        room: String,
-    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,6 +159,7 @@ fn request(order: &Order) -> (Method, &'static str, Vec<(&'static str, String)>)
             (Method::POST, "/v1/kick", whom.into_iter().flatten().collect())
         }
         Order::Rooms { after } => (Method::GET, "/v1/rooms", given("after", after).into_iter().collect()),
+        Order::Room { what } => what.request(),
         Order::PutOut { room, peer, ban } => {
             let ban = ban.map(|ban| ("ban", ban.as_secs().to_string()));
             let whom = [Some(("room", room.clone())), Some(("peer", peer.clone())), ban];
@@ -193,17 +172,6 @@ fn request(order: &Order) -> (Method, &'static str, Vec<(&'static str, String)>)
         }
         Order::Credentials { what: Credentials::Revoke { username } } => {
             (Method::POST, "/v1/revoke", vec![("username", username.clone())])
-        }
-        Order::Room { what } => {
-            let named = |room: &String| ("room", room.clone());
-            match what {
-                Room::Show { room } => (Method::GET, "/v1/room", vec![named(room)]),
-                Room::Lock { room } => (Method::POST, "/v1/room/lock", vec![named(room)]),
-                Room::Unlock { room } => {
-                    (Method::POST, "/v1/room/lock", vec![named(room), ("locked", "false".into())])
-                }
-                Room::Close { room } => (Method::POST, "/v1/room/close", vec![named(room)]),
-            }
         }
         Order::Drain => (Method::POST, "/v1/drain", Vec::new()),
         Order::Reload => (Method::POST, "/v1/reload", Vec::new()),
@@ -250,10 +218,9 @@ fn unreachable(socket: &Path, error: &io::Error) -> String {
 fn shown(order: &Order, answer: &Value) -> String {
     match order {
         Order::Allocations { .. } => allocations(answer),
-        Order::Rooms { .. } => rooms(answer),
+        Order::Rooms { .. } => rooms::table_of(answer.as_array().into_iter().flatten()),
+        Order::Room { what } => what.shown(answer),
         Order::PutOut { .. } => "put out\n".into(),
-        Order::Room { what: Room::Show { .. } } => rooms(&Value::Array(vec![answer.clone()])),
-        Order::Room { what: Room::Close { .. } } => format!("closed, {} members put out\n", answer["ended"]),
         Order::Credentials { what: Credentials::Issue { .. } } => credential(answer),
         Order::Kick(_) | Order::Credentials { what: Credentials::Revoke { .. } } => {
             format!("{} allocations ended\n", answer["ended"])
@@ -307,28 +274,6 @@ fn allocations(answer: &Value) -> String {
         ]
     };
     let rows: Vec<_> = answer.as_array().into_iter().flatten().map(row).collect();
-    table(HEAD.map(String::from), &rows)
-}
-
-/// One line for each member.
-fn rooms(answer: &Value) -> String {
-    const HEAD: [&str; 6] = ["ROOM", "STATE", "PEER", "NAME", "FROM", "IS"];
-    let of_room = |room: &Value| {
-        let flags = [("pin", "PIN"), ("locked", "locked")];
-        let state: Vec<_> =
-            flags.iter().filter(|(key, _)| room[key] == true).map(|(_, name)| *name).collect();
-        let (name, state) =
-            (word(&room["room"]), if state.is_empty() { "open".into() } else { state.join(", ") });
-        let row = move |member: &Value| {
-            let here = if member["here"] == true { "here" } else { "away" };
-            let rank = if member["moderator"] == true { ", moderator" } else { "" };
-            let fields = ["peer", "name", "from"].map(|key| word(&member[key]));
-            let [peer, called, from] = fields;
-            [name.clone(), state.clone(), peer, called, from, format!("{here}{rank}")]
-        };
-        room["members"].as_array().into_iter().flatten().map(row).collect::<Vec<_>>()
-    };
-    let rows: Vec<_> = answer.as_array().into_iter().flatten().flat_map(of_room).collect();
     table(HEAD.map(String::from), &rows)
 }
 

@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, report: &Report<'_>) {
     host(config, report);
     listeners(config, report);
     tls(report);
+    super::acme::check(config, report);
     auth(config, report);
     relay(config, report);
     peers(config, report);
@@ -71,7 +72,12 @@ fn host(config: &Config, report: &Report<'_>) {
 //= 5780-6-2
 fn listeners(config: &Config, report: &Report<'_>) {
     let listen = &config.listen;
-    let streams = [("listen.tcp", &listen.tcp), ("listen.tls", &listen.tls), ("listen.http", &listen.http)];
+    let streams = [
+        ("listen.tcp", &listen.tcp),
+        ("listen.tls", &listen.tls),
+        ("listen.http", &listen.http),
+        ("listen.redirect", &listen.redirect),
+    ];
     let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
     let mut blamed = Vec::new();
     for (path, addresses) in streams {
@@ -92,8 +98,8 @@ fn listeners(config: &Config, report: &Report<'_>) {
         report.error("listen.udp", format!("{address} is there twice"), "remove one of them");
     }
 
-    let [tcp, tls, http] = streams;
-    let all = [("listen.udp", &listen.udp), tcp, tls, http];
+    let [tcp, tls, http, redirect] = streams;
+    let all = [("listen.udp", &listen.udp), tcp, tls, http, redirect];
     for (path, addresses) in all {
         if addresses.iter().any(|a| a.port() == 0) {
             let fix = "write the port, unless this is a test";
@@ -123,6 +129,9 @@ fn listeners(config: &Config, report: &Report<'_>) {
     if listen.tls.is_empty() && listen.http.is_empty() {
         let fix = "set listen.tls (or listen.http behind a proxy), unless only the relay is wanted";
         report.warn("listen.tls", "no iceServers endpoint, no rooms and no page without HTTPS", fix);
+    }
+    if listen.tls.is_empty() && !listen.redirect.is_empty() {
+        report.error("listen.redirect", "there is no HTTPS to lead to", "set listen.tls, or leave it out");
     }
     if listen.http.iter().any(|a| !a.ip().is_loopback()) {
         let fix = "listen on 127.0.0.1, for the proxy alone";
@@ -294,20 +303,51 @@ fn rooms(config: &Config, report: &Report<'_>) {
         );
         report.error(path, what, "raise burst-bytes or lower max-bytes");
     }
+    for (keys, queue, replay) in [
+        (["rooms.queue-messages", "rooms.replay-messages"], rooms.queue_messages, rooms.replay_messages),
+        (["rooms.queue-bytes", "rooms.replay-bytes"], rooms.queue_bytes, rooms.replay_bytes),
+    ] {
+        if queue <= replay {
+            let [bound, what] = keys.map(|key| key.trim_start_matches("rooms."));
+            let text =
+                format!("{what} ({replay}) does not fit into {bound} ({queue}): a resume would end itself");
+            report.error(written(report, keys), text, format!("raise {bound} or lower {what}"));
+        }
+    }
     if report.has("rooms.invite-secret") && report.has("rooms.invite-secret-file") {
         report.error("rooms.invite-secret-file", "there is rooms.invite-secret too", "keep one");
     }
     let tokens = report.has("rooms.jwt.keys")
         || report.has("rooms.jwt.jwks-file")
+        || report.has("rooms.jwt.jwks-url")
         || report.has("rooms.invite-secret")
         || report.has("rooms.invite-secret-file");
     for (path, access) in
         [("rooms.create", rooms.create), ("rooms.join", rooms.join), ("ice.issue", rooms.ice)]
     {
         if access == Access::Token && !tokens {
-            let fix = "set rooms.jwt.keys, rooms.jwt.jwks-file or rooms.invite-secret";
+            let fix = "set rooms.jwt.keys, rooms.jwt.jwks-file, rooms.jwt.jwks-url or rooms.invite-secret";
             report.warn(path, "there is no key for tokens, so nobody has one", fix);
         }
+    }
+    if report.has("rooms.jwt.jwks-ca") && config.jwt.fetched.url.as_ref().is_none_or(|url| !url.secure) {
+        let fix = "set rooms.jwt.jwks-url to an https:// URL, or remove it";
+        report.error("rooms.jwt.jwks-ca", "there is nothing whose certificate it is for", fix);
+    }
+    if config.jwt.fetched.refresh < config.jwt.fetched.cooldown {
+        let path = written(report, ["rooms.jwt.jwks-refresh", "rooms.jwt.jwks-cooldown"]);
+        report.error(
+            path,
+            "jwks-refresh is below jwks-cooldown",
+            "raise jwks-refresh or lower jwks-cooldown",
+        );
+    }
+    if report.has("socket-io.enabled")
+        && config.socketio.enabled
+        && (rooms.create, rooms.join) != (Access::Any, Access::Any)
+    {
+        let what = "its clients can show no token, and rooms.create or rooms.join needs one: nobody comes in";
+        report.warn("socket-io.enabled", what, "set it to false, or both of them to \"any\"");
     }
     if rooms.capacity > 8 {
         let what = format!("each browser sends its video {} times", rooms.capacity - 1);

@@ -2,6 +2,7 @@
 
 /// Keys of coturn's `turnserver.conf`, and where the same thing is written here.
 const COTURN: &[(&str, &str)] = &[
+    ("acme-redirect", "acme.domains, with acme.challenge = \"http-01\","),
     ("allowed-peer-ip", "peers.allow"),
     ("cert", "tls.certificate"),
     ("denied-peer-ip", "peers.deny"),

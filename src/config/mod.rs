@@ -14,6 +14,7 @@
 //! A key is added in three places: a field here, its line in `sections.rs`, and its line in `etc/ternd.full.toml`;
 //! a test fails while one is missing.
 
+mod acme;
 mod check;
 mod files;
 mod hints;
@@ -21,6 +22,7 @@ mod problem;
 mod reader;
 mod rooms;
 mod sections;
+mod url;
 mod values;
 
 use std::fmt;
@@ -35,8 +37,10 @@ use zeroize::Zeroizing;
 
 use crate::{auth, ice, signal, turn};
 
+pub use acme::{Acme, Challenge, ExternalAccount};
 pub use files::{Disk, Files};
 pub use problem::{Problem, Severity};
+pub use url::WebUrl;
 pub use values::{duration_from_text, without_line_end};
 
 /// `etc/ternd.full.toml`: every key with its default and what it does.
@@ -57,6 +61,8 @@ pub struct Config {
     pub listen: Listen,
     /// Certificate and key. `None`: a self-signed pair is made at each start.
     pub tls: Option<TlsFiles>,
+    /// Certificates that it gets by itself.
+    pub acme: Acme,
     /// Who may relay. Without secrets and users `ops` adds a secret that lives as long as the process.
     pub auth: auth::Settings,
     /// Where relayed packets leave.
@@ -102,6 +108,8 @@ pub struct Listen {
     pub tls: Vec<SocketAddr>,
     /// HTTP and WebSocket without TLS, for a proxy in front.
     pub http: Vec<SocketAddr>,
+    /// HTTP that leads to HTTPS, and answers HTTP-01 challenges.
+    pub redirect: Vec<SocketAddr>,
     /// Proxies that begin each connection with a header of the PROXY protocol.
     pub proxy_protocol: Vec<IpNet>,
     /// Proxies whose X-Forwarded-For is believed.
@@ -224,6 +232,38 @@ pub struct Jwt {
     pub keys: Vec<JwtKey>,
     /// The content of a JWKS file.
     pub jwks: Option<Vec<u8>>,
+    /// Where more keys are published, and how often to look.
+    pub fetched: FetchedKeys,
+}
+
+/// Keys that are fetched while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct FetchedKeys {
+    /// Where from. `None`: from nowhere.
+    pub url: Option<WebUrl>,
+    /// The authorities that its certificate may come from, in PEM; `None`: those that this machine trusts.
+    pub ca: Option<Vec<u8>>,
+    /// The longest time between two looks.
+    pub refresh: Duration,
+    /// The shortest time between two looks.
+    pub cooldown: Duration,
+    /// How long a look may take.
+    pub timeout: Duration,
+    /// Bytes of the set.
+    pub max_bytes: usize,
+}
+
+impl Default for FetchedKeys {
+    fn default() -> Self {
+        Self {
+            url: None,
+            ca: None,
+            refresh: Duration::from_secs(3600),
+            cooldown: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+            max_bytes: 256 * 1024,
+        }
+    }
 }
 
 /// A key for tokens.
@@ -265,10 +305,12 @@ impl Default for Config {
                 tcp: values::everywhere(3478),
                 tls: values::everywhere(8443),
                 http: Vec::new(),
+                redirect: Vec::new(),
                 proxy_protocol: Vec::new(),
                 forwarded_for: Vec::new(),
             },
             tls: None,
+            acme: Acme::default(),
             auth: auth::Settings::default(),
             //= 8656-7.2-7
             relay: Relay {
@@ -318,6 +360,18 @@ impl Config {
             tls: ports(&self.listen.tls),
             ..self.ice.clone()
         }
+    }
+}
+
+impl Config {
+    /// What to send to whom a token invites. It stands behind `#`: no server sees it, and no log has it.
+    pub fn invite_link(&self, host: &ice::Host, room: &str, token: &str) -> String {
+        let room: String = form_urlencoded::byte_serialize(room.as_bytes()).collect();
+        let port = match self.listen.tls.first().map_or(443, SocketAddr::port) {
+            443 => String::new(),
+            port => format!(":{port}"),
+        };
+        format!("https://{host}{port}/r/{room}#token={token}")
     }
 }
 
@@ -417,6 +471,7 @@ fn parse_and_list(text: &str, files: &dyn Files) -> (Result<Checked, Vec<Problem
     }
     let mut config = Config::default();
     reader::Table::root(&report, document.get_ref(), |root| sections::read(root, &mut config));
+    acme::complete(&mut config, &report);
     check::check(&config, &report);
 
     let (mut problems, known) = report.finish();

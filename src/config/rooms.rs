@@ -1,13 +1,16 @@
 //! `[rooms]`: its keys, in the order of `etc/ternd.full.toml`.
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::reader::{Node, Read, Table};
 use super::sections::MILLION;
+use super::url::web_url;
 use super::values::{
     count, duration, file, flag, list, name, one_of, secret, secret_file, small_count, without_line_end,
 };
-use super::{Jwt, JwtKey, JwtKind};
+use super::{FetchedKeys, Jwt, JwtKey, JwtKind};
 use crate::auth::Secret;
 use crate::signal::{self, Access};
 
@@ -46,6 +49,8 @@ pub(super) fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings, jwt: &mut J
         state_bytes,
         history,
         history_bytes,
+        queue_messages,
+        queue_bytes,
         messages_per_second,
         burst,
         bytes_per_second,
@@ -90,7 +95,6 @@ pub(super) fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings, jwt: &mut J
     t.key("wrong-pins-per-minute", wrong_pins_per_minute, small_count(0..=60_000));
     t.key("credentials-per-minute", credentials_per_minute, small_count(0..=60_000));
     t.key("resume", resume, duration(0..=3600));
-    // A resume must fit into the queue of its connection.
     t.key("replay-messages", replay_messages, count(1..=400));
     t.key("replay-bytes", replay_bytes, count(1024..=512 * 1024));
     t.key("replay-bytes-total", replay_bytes_total, count(1 << 20..=1 << 36));
@@ -98,6 +102,8 @@ pub(super) fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings, jwt: &mut J
     t.key("state-bytes", state_bytes, count(0..=1 << 20));
     t.key("history", history, count(0..=1000));
     t.key("history-bytes", history_bytes, count(0..=512 * 1024));
+    t.key("queue-messages", queue_messages, count(64..=65_536));
+    t.key("queue-bytes", queue_bytes, count(65_536..=1 << 28));
     t.key("hello-timeout", hello_timeout, duration(1..=60));
     t.key("ping", ping, duration(1..=3600));
     t.key("timeout", timeout, duration(1..=7200));
@@ -108,7 +114,27 @@ pub(super) fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings, jwt: &mut J
         t.key("keys", &mut keys, list(jwt_key));
         jwt.keys = keys.into_iter().flatten().collect();
         t.key("jwks-file", &mut jwt.jwks, |n| Ok(file(n)?.1));
+        let FetchedKeys { url, ca, refresh, cooldown, timeout, max_bytes } = &mut jwt.fetched;
+        t.optional("jwks-url", url, web_url);
+        t.key("jwks-ca", ca, authorities);
+        t.key("jwks-refresh", refresh, duration(60..=7 * 86_400));
+        t.key("jwks-cooldown", cooldown, duration(1..=3600));
+        t.key("jwks-timeout", timeout, duration(1..=60));
+        t.key("jwks-bytes", max_bytes, count(1024..=1 << 20));
     });
+}
+
+/// A file of certificates.
+fn authorities(n: &Node<'_>) -> Read<Option<Vec<u8>>> {
+    let Some(pem) = file(n)?.1 else { return Ok(None) };
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(Some(pem)),
+        _ => Err(n.error(
+            "there is no certificate in the file",
+            "name a PEM file with the -----BEGIN CERTIFICATE----- of your authority",
+        )),
+    }
 }
 
 /// `{ id = "2026", algorithm = "ES256", key-file = "app.pem" }`.

@@ -13,7 +13,7 @@ use super::values::{
     listeners, name, network, one_of, origin, port, port_range, private_file, rate, realm, secret,
     secret_file, sendable, server_address, small_count, socket_path, software, token_key_file,
 };
-use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, check};
+use super::{Config, Connections, Listen, Log, LogFormat, NatDiscovery, Relay, TlsFiles, acme, check};
 use crate::auth::{self, OAuth, Secret, StaticUser, TokenAlgorithm, TokenKey, opaque_string};
 use crate::{ice, turn};
 
@@ -50,6 +50,7 @@ pub(super) fn read(root: &mut Table<'_>, config: &mut Config) {
     root.key("drain-timeout", &mut config.drain_timeout, duration(0..=DAY));
     root.section("listen", |t| listen(t, &mut config.listen));
     root.section("tls", |t| tls(t, &mut config.tls));
+    root.section("acme", |t| acme::read(t, &mut config.acme));
     root.section("auth", |t| auth(t, &mut config.auth));
     root.section("relay", |t| relay(t, &mut config.relay, &mut config.turn));
     root.section("nat-discovery", |t| nat_discovery(t, &mut config.nat_discovery));
@@ -78,6 +79,7 @@ fn listen(t: &mut Table<'_>, listen: &mut Listen) {
     t.key("tcp", &mut listen.tcp, listeners);
     t.key("tls", &mut listen.tls, listeners);
     t.key("http", &mut listen.http, listeners);
+    t.key("redirect", &mut listen.redirect, listeners);
     t.key("proxy-protocol", &mut listen.proxy_protocol, list(network));
     t.key("forwarded-for", &mut listen.forwarded_for, list(network));
 }
@@ -241,6 +243,7 @@ fn endpoint(t: &mut Table<'_>, ice: &mut ice::Settings) {
     let here = here.into_iter().zip(1..).map(|(key, n)| Secret::new(format!("api-keys {n}"), key.as_bytes()));
     ice.api_keys = here.chain(in_file).collect();
     t.key("demo", &mut ice.demo, flag);
+    t.key("credentials-per-minute", &mut ice.credentials_per_minute, small_count(0..=60_000));
     t.key("origins", &mut ice.origins, list(origin));
 }
 

@@ -1,5 +1,7 @@
 //! Configurations, good and bad, and what is said about them.
 
+mod acme;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -94,6 +96,8 @@ fn full_toml_names_every_key_and_no_other() {
         ("api-keys", secret),
         ("app.pem", "a public key"),
         ("jwks.json", "{}"),
+        ("ca.pem", &certificate),
+        ("eab.key", "a2V5"),
     ]);
     let example = |line: &str| {
         let rest = line.strip_prefix("# ")?;
@@ -123,6 +127,8 @@ fn full_toml_names_every_key_and_no_other() {
 
     // Keys of an element, and names of the user's choice, are shown by an example each.
     let elements = [
+        "acme.external-account.id",
+        "acme.external-account.key-file",
         "auth.secrets.id",
         "auth.secrets.secret",
         "auth.secrets.secret-file",
@@ -155,11 +161,22 @@ fn the_installed_file_parses_as_it_is_and_with_its_examples() {
         })
         .filter(|l| !l.starts_with('#'))
         .collect();
-    let (certificate, key) = self_signed();
-    let files = files(&[("fullchain.pem", &certificate), ("privkey.pem", &key)]);
-    let checked = parse(&uncommented.join("\n"), &files).unwrap();
+    let text = uncommented.join("\n");
+    let checked = parse(&text, &Fake::default()).unwrap();
     assert_eq!(checked.config.host.as_deref(), Some("turn.example.org"));
     assert_eq!(checked.config.relay.external_ips.len(), 1);
+    assert_eq!(checked.config.acme.domains, ["turn.example.org"]);
+    assert!(checked.warnings.iter().all(|w| w.path == "auth.secret"), "{:?}", checked.warnings);
+
+    // With the other kind of certificate.
+    let own: Vec<_> =
+        short.lines().filter(|l| l.starts_with("#certificate") || l.starts_with("#key")).collect();
+    let kept = text.lines().filter(|l| !l.starts_with("domains") && !l.starts_with("email"));
+    let own = format!("[tls]\n{}", own.join("\n").replace('#', ""));
+    let text = kept.collect::<Vec<_>>().join("\n").replace("[tls]", &own);
+    let (certificate, key) = self_signed();
+    let files = files(&[("fullchain.pem", &certificate), ("privkey.pem", &key)]);
+    let checked = parse(&text, &files).unwrap();
     assert_eq!(checked.config.tls.unwrap().key, Path::new("privkey.pem"));
 }
 
@@ -259,6 +276,36 @@ fn keys_of_tokens_are_bytes_or_base64() {
     }
     let twice = text(&format!("{}, {}", key("raw"), key("base64")));
     only(&errors_with(&twice, &files), &["auth.oauth.keys", "two keys have the id \"k\""]);
+}
+
+#[test]
+fn keys_are_fetched_from_where_they_can_be_trusted() {
+    let (certificate, _) = self_signed();
+    let files = files(&[("ca.pem", &certificate), ("none", "no certificate")]);
+    let jwt = |rest: &str| format!("[rooms.jwt]\n{rest}");
+    let fetched = parse(&jwt("jwks-url = 'https://id.example.org:444/k?v=1'\njwks-ca = 'ca.pem'"), &files);
+    let fetched = fetched.unwrap().config.jwt.fetched;
+    let url = fetched.url.unwrap();
+    assert_eq!((url.secure, &*url.host, url.port, &*url.path), (true, "id.example.org", 444, "/k?v=1"));
+    assert_eq!(fetched.ca.as_deref(), Some(certificate.as_bytes()));
+    for local in ["http://127.0.0.1:8080/k", "http://[::1]/k", "http://localhost/k"] {
+        assert!(!good(&jwt(&format!("jwks-url = '{local}'"))).jwt.fetched.url.unwrap().secure, "{local}");
+    }
+    let wrong = |rest: &str| errors_with(&jwt(rest), &files);
+    only(
+        &wrong("jwks-url = 'http://id.example.org/k'"),
+        &["rooms.jwt.jwks-url", "keys of its own", "https://"],
+    );
+    only(
+        &wrong("jwks-url = 'id.example.org'"),
+        &["rooms.jwt.jwks-url", "not a URL", "https://id.example.org"],
+    );
+    only(
+        &wrong("jwks-url = 'https://h/'\njwks-ca = 'none'"),
+        &["rooms.jwt.jwks-ca", "no certificate in the file", "PEM"],
+    );
+    only(&wrong("jwks-ca = 'ca.pem'"), &["rooms.jwt.jwks-ca", "nothing whose certificate", "jwks-url"]);
+    only(&wrong("jwks-refresh = '1m'\njwks-cooldown = '10m'"), &["rooms.jwt.jwks-refresh", "jwks-cooldown"]);
 }
 
 // What is refused.

@@ -22,8 +22,9 @@ use super::listen::{Listeners, Rebound};
 use super::prefixed::Prefixed;
 #[cfg(feature = "socketio")]
 use super::socketio;
-use super::{Counters, Live, Peer, Services, Settings, Shared, StartError, proxied, routes};
+use super::{Counters, Door, Live, Peer, Services, Settings, Shared, StartError, proxied, routes};
 use crate::net::admission::{StreamLimits, StreamTicket};
+use crate::net::tls::ACME_TLS_1;
 use crate::signal;
 
 /// Bound, and ready to [`run`](Self::run).
@@ -71,24 +72,9 @@ impl Handle {
         self.0.hub.act(&self.0, |rooms, _| rooms.drain(after));
     }
 
-    /// The first `max` rooms after the one of this name. Takes the lock of the rooms, as the next three do.
+    /// The first `max` rooms after the one of this name. Takes the lock of the rooms, as the next ones do.
     pub fn rooms(&self, after: Option<&str>, max: usize) -> Vec<signal::RoomListing> {
         self.0.hub.ask(|rooms| rooms.list(after, max))
-    }
-
-    /// The room of this name.
-    pub fn room(&self, name: &str) -> Option<signal::RoomListing> {
-        self.0.hub.ask(|rooms| rooms.room(name))
-    }
-
-    /// Locks a room, or opens it again. `false`: there is none of this name.
-    pub fn lock_room(&self, name: &str, locked: bool) -> bool {
-        self.0.hub.act(&self.0, |rooms, _| rooms.lock_room(name, locked))
-    }
-
-    /// Puts everybody out of a room, which ends it. Says how many there were.
-    pub fn close_room(&self, name: &str) -> usize {
-        self.0.hub.act(&self.0, |rooms, now| rooms.close_room(now, name))
     }
 
     /// What clients reported of their connections since the start.
@@ -96,20 +82,44 @@ impl Handle {
         self.0.hub.ask(signal::Rooms::reports)
     }
 
+    /// One room, if there is one of this name.
+    pub fn room(&self, name: &str) -> Option<signal::RoomListing> {
+        self.0.hub.ask(|rooms| rooms.room(name))
+    }
+
+    /// Locks a room, or unlocks it. `false`: there is no such room.
+    pub fn lock_room(&self, name: &str, locked: bool) -> bool {
+        self.0.hub.act(&self.0, |rooms, _| rooms.lock_room(name, locked))
+    }
+
+    /// Puts everybody out of a room, which ends with that; how many these were.
+    pub fn close_room(&self, name: &str) -> usize {
+        self.0.hub.act(&self.0, |rooms, now| rooms.close_room(now, name))
+    }
+
+    /// An invite that says this, signed with what the rooms sign theirs with.
+    pub fn invite(&self, claims: &signal::Claims) -> String {
+        self.0.hub.ask(|rooms| rooms.sign_invite(claims))
+    }
+
     /// Puts a member out of its room. `false`: there is none of this id.
     pub fn kick(&self, room: &str, peer: &str, ban: Duration) -> bool {
         self.0.hub.act(&self.0, |rooms, now| rooms.kick_out(now, room, peer, ban))
     }
 
-    /// Goes on with other settings, and other bounds on connections: in total, and of one address.
+    /// Goes on with other settings, and other bounds on connections: in total, and of one address. Must be called in a
+    /// tokio runtime.
     pub fn reload(&self, live: Live, total: usize, per_address: usize) {
         self.0.places.set_limits(StreamLimits { total, per_address });
+        self.0.demo_rate.set(live.ice.credentials_per_minute);
         self.0.hub.reload(live.rooms.clone());
         #[cfg(feature = "socketio")]
         if let Some(classic) = &self.0.classic {
             classic.reload(&live);
         }
+        let tokens = live.tokens.clone();
         self.0.live.store(Arc::new(live));
+        self.0.follow_keys(&tokens);
     }
 
     /// Binds the listeners of `settings` that are not there yet. Nothing changes until [`Self::listen`].
@@ -117,7 +127,7 @@ impl Handle {
     /// # Errors
     /// [`StartError`] for the first that can't be had.
     pub fn bind(&self, settings: &Settings) -> Result<Rebound, StartError> {
-        self.0.listeners.bind(&settings.tls, &settings.plain, &settings.inherited)
+        self.0.listeners.bind(settings)
     }
 
     /// Listens on what was bound, and on what was removed no more; connections stay. Like [`Self::bind`] it must be
@@ -167,12 +177,12 @@ impl Server {
         let (alive, gone) = mpsc::channel(1);
         let (stop, stopping) = watch::channel(false);
         let listeners = Listeners::new(alive);
-        let bound = listeners.bind(&settings.tls, &settings.plain, &settings.inherited)?;
+        let bound = listeners.bind(&settings)?;
         Ok(Self { shared: Arc::new(Shared::new(settings, services, stopping, listeners)), bound, stop, gone })
     }
 
-    /// Where it listens, with the ports that were really taken; `true`: with TLS.
-    pub fn listeners(&self) -> Vec<(bool, SocketAddr)> {
+    /// Where it listens, with the ports that were really taken.
+    pub fn listeners(&self) -> Vec<(Door, SocketAddr)> {
         self.bound.added().collect()
     }
 
@@ -210,7 +220,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Accepts until `removed`.
 pub(super) async fn accept(
     shared: Arc<Shared>,
-    tls: bool,
+    door: Door,
     local: SocketAddr,
     listener: TcpListener,
     mut removed: oneshot::Receiver<()>,
@@ -254,21 +264,22 @@ pub(super) async fn accept(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let guest = Guest { shared: shared.clone(), address, place, alive: alive.clone() };
-        tokio::spawn(guest.serve(tls, stream));
+        let guest = Guest { shared: shared.clone(), door, address, place, alive: alive.clone() };
+        tokio::spawn(guest.serve(stream));
     }
 }
 
 /// A connection of which nothing is known yet.
 struct Guest {
     shared: Arc<Shared>,
+    door: Door,
     address: SocketAddr,
     place: StreamTicket,
     alive: mpsc::Sender<()>,
 }
 
 impl Guest {
-    async fn serve(mut self, tls: bool, mut stream: TcpStream) {
+    async fn serve(mut self, mut stream: TcpStream) {
         let (patience, proxied) = {
             let live = self.shared.live();
             (live.handshake_timeout, live.proxies.sends_header(self.address.ip()))
@@ -286,7 +297,10 @@ impl Guest {
                 Ok(Err(_)) | Err(_) => return self.drop_unknown(),
             }
         }
-        if tls { self.serve_tls(stream).await } else { self.serve_plain(stream).await }
+        match self.door {
+            Door::Tls => self.serve_tls(stream).await,
+            Door::Plain | Door::Redirect => self.serve_plain(stream).await,
+        }
     }
 
     async fn serve_tls(self, stream: TcpStream) {
@@ -302,6 +316,10 @@ impl Guest {
             Err(_) => return self.drop_failed_handshake(&io::ErrorKind::TimedOut.into()),
         };
         self.shared.counters.handshakes.add();
+        if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS_1) {
+            // The handshake was the answer, and nothing follows (RFC 8737).
+            return self.shared.counters.challenges.add();
+        }
         let mut early = Vec::new();
         match timeout_at(deadline, recognise(&mut stream, &mut early)).await {
             Ok(Protocol::Http) => self.serve_http(early, stream).await,
@@ -344,7 +362,7 @@ impl Guest {
     }
 
     async fn serve_http(self, early: Vec<u8>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let Self { shared, address, place, alive } = self;
+        let Self { shared, door, address, place, alive } = self;
         let patience = shared.live().handshake_timeout;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -363,7 +381,7 @@ impl Guest {
 
         let mut stopping = shared.stopping.clone();
         let linger = shared.settings.linger;
-        let peer = Arc::new(Peer { shared, address, _place: place, _alive: alive });
+        let peer = Arc::new(Peer { shared, door, address, _place: place, _alive: alive });
         let service = service_fn(move |request| {
             let peer = peer.clone();
             async move { Ok::<_, Infallible>(routes::answer(&peer, request).await) }

@@ -56,7 +56,10 @@ impl Hub {
         from: IpAddr,
         host: Option<Host>,
     ) -> (ConnectionId, Arc<Outbox>) {
-        let outbox = Arc::new(Outbox::new(shared.settings.queue_messages, shared.settings.queue_bytes));
+        let outbox = {
+            let live = shared.live();
+            Arc::new(Outbox::new(live.rooms.queue_messages, live.rooms.queue_bytes))
+        };
         let client = Client { outbox: outbox.clone(), host: host.map(Arc::new) };
         let mut state = self.state();
         // Under the lock: a stop comes either before this, or closes the outbox with all others.
@@ -124,6 +127,12 @@ impl Hub {
         for client in state.clients.values() {
             client.outbox.close(code, reason);
         }
+    }
+
+    /// What a token says, an invite or a JWT, if it is good now.
+    pub(super) fn read_token(&self, shared: &Shared, token: &str) -> Result<Claims, BadToken> {
+        let mut issuer = Issuer { shared, host: None };
+        self.ask(|rooms| rooms.read_token(shared.services.clock.now(), token, &mut issuer))
     }
 
     /// Asks the rooms something.
@@ -236,6 +245,6 @@ impl Authority for Issuer<'_> {
     }
 
     fn verify(&mut self, _now: Now, token: &str) -> Result<Claims, BadToken> {
-        self.shared.live().tokens.verify(token)
+        self.shared.verify(token)
     }
 }

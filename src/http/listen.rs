@@ -7,7 +7,7 @@ use std::{fmt, io};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, front};
+use super::{Door, Settings, Shared, front};
 use crate::net::listen::{self as net, covers};
 
 /// Why the server can't start. Displays with the address and a way out.
@@ -51,7 +51,7 @@ struct Bound {
 /// An address that is listened on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Listener {
-    tls: bool,
+    door: Door,
     /// As the settings name it: port 0 stands for any.
     wanted: SocketAddr,
     bound: SocketAddr,
@@ -71,14 +71,14 @@ impl fmt::Debug for Rebound {
 }
 
 impl Rebound {
-    /// What is listened on from here on, with the ports that were really taken; `true`: with TLS.
-    pub fn added(&self) -> impl Iterator<Item = (bool, SocketAddr)> {
-        self.added.iter().map(|Bound { listener, .. }| (listener.tls, listener.bound))
+    /// What is listened on from here on, with the ports that were really taken.
+    pub fn added(&self) -> impl Iterator<Item = (Door, SocketAddr)> {
+        self.added.iter().map(|Bound { listener, .. }| (listener.door, listener.bound))
     }
 
     /// What nobody can connect to any more.
-    pub fn removed(&self) -> impl Iterator<Item = (bool, SocketAddr)> {
-        self.removed.iter().map(|listener| (listener.tls, listener.bound))
+    pub fn removed(&self) -> impl Iterator<Item = (Door, SocketAddr)> {
+        self.removed.iter().map(|listener| (listener.door, listener.bound))
     }
 }
 
@@ -102,26 +102,26 @@ impl Listeners {
     }
 
     /// Binds what of these is new. Must be called in a tokio runtime.
-    pub(super) fn bind(
-        &self,
-        tls: &[SocketAddr],
-        plain: &[SocketAddr],
-        inherited: &[StdListener],
-    ) -> Result<Rebound, StartError> {
-        let all = tls.iter().map(|addr| (true, *addr)).chain(plain.iter().map(|addr| (false, *addr)));
-        let wanted: Vec<_> = all.collect();
+    pub(super) fn bind(&self, settings: &Settings) -> Result<Rebound, StartError> {
+        let all = [
+            (Door::Tls, &settings.tls),
+            (Door::Plain, &settings.plain),
+            (Door::Redirect, &settings.redirect),
+        ];
+        let wanted: Vec<_> =
+            all.iter().flat_map(|(door, addrs)| addrs.iter().map(|addr| (*door, *addr))).collect();
         let open: Vec<Listener> = self.open().listeners.iter().map(|(listener, _)| *listener).collect();
-        let removed = open.iter().filter(|l| !wanted.contains(&(l.tls, l.wanted))).copied().collect();
+        let removed = open.iter().filter(|l| !wanted.contains(&(l.door, l.wanted))).copied().collect();
         let mut added: Vec<Bound> = Vec::new();
-        for (tls, wanted) in wanted {
+        for (door, wanted) in wanted {
             let mut ours = open.iter().chain(added.iter().map(|bound| &bound.listener));
-            if ours.clone().any(|l| (l.tls, l.wanted) == (tls, wanted)) {
+            if ours.clone().any(|l| (l.door, l.wanted) == (door, wanted)) {
                 continue;
             }
             let is_ours = ours.any(|l| covers(l.bound, wanted) || covers(wanted, l.bound));
-            let socket = bind(wanted, inherited, is_ours)?;
+            let socket = bind(wanted, &settings.inherited, is_ours)?;
             let bound = socket.local_addr().map_err(|error| StartError { address: wanted, error })?;
-            added.push(Bound { listener: Listener { tls, wanted, bound }, socket });
+            added.push(Bound { listener: Listener { door, wanted, bound }, socket });
         }
         Ok(Rebound { added, removed })
     }
@@ -134,7 +134,7 @@ impl Listeners {
         for Bound { listener, socket } in rebound.added {
             let (keep, removed) = oneshot::channel();
             let accepting =
-                front::accept(shared.clone(), listener.tls, listener.bound, socket, removed, alive.clone());
+                front::accept(shared.clone(), listener.door, listener.bound, socket, removed, alive.clone());
             tokio::spawn(accepting);
             open.listeners.push((listener, keep));
         }
@@ -143,6 +143,12 @@ impl Listeners {
     /// Listening sockets.
     pub(super) fn len(&self) -> usize {
         self.open().listeners.len()
+    }
+
+    /// A port where HTTPS is spoken.
+    pub(super) fn https(&self) -> Option<u16> {
+        let open = self.open();
+        open.listeners.iter().find(|(l, _)| l.door == Door::Tls).map(|(l, _)| l.bound.port())
     }
 
     /// Listens on nothing, for ever.

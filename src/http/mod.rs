@@ -1,5 +1,5 @@
 //! Port 443 does everything: HTTPS, WebSocket and TURN over TLS on one listener; plain HTTP on another, for a
-//! proxy in front.
+//! proxy in front; and a third sends browsers from HTTP to HTTPS.
 //!
 //! ```text
 //!                     front.rs                        routes.rs
@@ -9,17 +9,20 @@
 //!                                                 │         ├─ /v1/events /v1/send  events.rs ────┘
 //!                                                 │         ├─ /socket.io/ ........ socketio/ (feature `socketio`)
 //!                                                 │         ├─ / /r/ROOM /app.js .. static_files.rs, else pages.rs
-//!                                                 │         └─ /healthz /readyz
+//!                                                 │         ├─ /healthz /readyz
+//!                                                 │         └─ /.well-known/acme-challenge/ .. challenges.rs
 //!                                                 └─► STUN ─► Services::turn: socket, TLS state, bytes read so far
 //! ```
 //!
 //! What enters: connections. What leaves: answers, and the connections that speak TURN. Every growable thing has a
 //! bound in [`Settings`]; errors of one connection never reach another, and no error of `accept` ends a listener.
 
+mod challenges;
 mod events;
 mod front;
 mod hub;
 mod ice;
+mod jwks;
 mod limits;
 mod listen;
 mod origin;
@@ -44,7 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use sha2::{Digest, Sha256};
 
 use crate::auth::Authenticator;
@@ -52,10 +55,23 @@ use crate::net::admission::{Admission, StreamLimits, StreamTicket};
 use crate::net::clock::Clock;
 use crate::{ice as ice_core, signal};
 
+pub use challenges::Challenges;
 pub use front::{Figures, Handle, Server};
+pub use jwks::JwksSource;
 pub use listen::{Rebound, StartError};
 pub use proxied::Proxies;
 pub use tokens::{BadKey, TokenKind, Tokens};
+
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// HTTPS, WebSocket and TURN over TLS.
+    Tls,
+    /// HTTP and WebSocket without TLS.
+    Plain,
+    /// HTTP that leads to HTTPS, and answers challenges.
+    Redirect,
+}
 
 /// Addresses and bounds.
 #[derive(Clone, Debug)]
@@ -64,19 +80,14 @@ pub struct Settings {
     pub tls: Vec<SocketAddr>,
     /// Where HTTP and WebSocket are spoken without TLS.
     pub plain: Vec<SocketAddr>,
+    /// Where HTTP leads to HTTPS.
+    pub redirect: Vec<SocketAddr>,
     /// Connections in total.
     pub max_connections: usize,
     /// Connections of one address (IPv6: its /64).
     pub connections_per_address: usize,
     /// How long the handshake and the first bytes, the headers of a request, or its body may each take.
     pub handshake_timeout: Duration,
-    /// Credentials per minute that pages of this server get without a key, for one address (IPv6: its /64).
-    /// 0: no limit.
-    pub credentials_per_minute: u32,
-    /// Messages that may wait for a slow WebSocket.
-    pub queue_messages: usize,
-    /// Bytes of them.
-    pub queue_bytes: usize,
     /// Whether `/socket.io/` is there, with the rooms of the classic tutorials.
     pub socketio: bool,
     /// A directory of pages to serve beside the API, in the place of those that are part of the program.
@@ -94,13 +105,10 @@ impl Default for Settings {
         Self {
             tls: Vec::new(),
             plain: Vec::new(),
+            redirect: Vec::new(),
             max_connections: 10_000,
             connections_per_address: 2_000,
             handshake_timeout: Duration::from_secs(10),
-            credentials_per_minute: 60,
-            // More than what a session that is resumed gets at once.
-            queue_messages: 512,
-            queue_bytes: 1024 * 1024,
             socketio: true,
             static_dir: None,
             static_policy: String::new(),
@@ -168,6 +176,8 @@ pub struct Services {
     pub tokens: Arc<Tokens>,
     /// Members of one of the rooms at `/socket.io/`.
     pub socketio_capacity: usize,
+    /// What HTTP-01 challenges are answered with.
+    pub challenges: Challenges,
     /// Where it is told that a member has left, whose credentials end with that.
     pub revoke: RevokeSink,
 }
@@ -208,6 +218,8 @@ pub struct Counters {
     pub failed_handshakes: Counter,
     /// Connections dropped because they began with neither HTTP nor STUN, or with nothing in time.
     pub unknown_protocol: Counter,
+    /// Challenges of an ACME server answered: handshakes (RFC 8737) and requests.
+    pub challenges: Counter,
     /// Connections handed to [`Services::turn`].
     pub turn: Counter,
     /// HTTP requests.
@@ -222,6 +234,12 @@ pub struct Counters {
     pub room_credentials: Counter,
     /// Requests refused for their rate.
     pub rate_limited: Counter,
+    /// Looks at `rooms.jwt.jwks-url` that brought keys.
+    pub jwks_looks: Counter,
+    /// Looks that brought none.
+    pub jwks_failures: Counter,
+    /// Tokens that named a key that was not there, too soon after the last look.
+    pub jwks_postponed: Counter,
     /// WebSockets opened.
     pub websockets: Counter,
     /// Event streams opened.
@@ -242,6 +260,8 @@ struct Shared {
     /// Of these only what never changes is used; the rest is in `live`.
     services: Services,
     live: ArcSwap<Live>,
+    /// The keys that are fetched.
+    jwks: ArcSwapOption<jwks::Jwks>,
     counters: Arc<Counters>,
     pages: pages::Pages,
     static_files: Option<static_files::StaticFiles>,
@@ -272,6 +292,7 @@ impl Shared {
             ahash::RandomState::with_seeds(word(0), word(8), word(16), word(24))
         };
         let (total, per_address) = (settings.max_connections, settings.connections_per_address);
+        let tokens = services.tokens.clone();
         let live = Live {
             auth: services.auth.clone(),
             ice: services.ice.clone(),
@@ -283,7 +304,7 @@ impl Shared {
             socketio_capacity: services.socketio_capacity,
         };
         let counters = Arc::<Counters>::default();
-        Self {
+        let shared = Self {
             pages: pages::Pages::new(),
             static_files: settings
                 .static_dir
@@ -293,16 +314,53 @@ impl Shared {
             classic: settings.socketio.then(|| socketio::Classic::new(&live, counters.clone())),
             counters,
             places: Admission::new(StreamLimits { total, per_address }),
-            demo_rate: limits::Rate::new(settings.credentials_per_minute, hasher("demo")),
+            demo_rate: limits::Rate::new(services.ice.credentials_per_minute, hasher("demo")),
             hub: hub::Hub::new(services.rooms.clone(), derived(&services.seed, "rooms")),
             streams: events::Streams::default(),
             live: ArcSwap::from_pointee(live),
+            jwks: ArcSwapOption::empty(),
             users: Users { key: derived(&services.seed, "users"), count: AtomicU64::new(0) },
             draining: AtomicBool::new(false),
             settings,
             services,
             stopping,
             listeners,
+        };
+        shared.follow_keys(&tokens);
+        shared
+    }
+
+    /// Fetches keys from where the configuration says, or no more. A source that stays keeps its keys, and is looked at.
+    fn follow_keys(&self, tokens: &Tokens) {
+        let followed = self.jwks.load();
+        match (&*followed, tokens.source()) {
+            (Some(jwks), Some(source)) if jwks.source() == source => jwks.refresh(),
+            (_, source) => self.jwks.store(
+                source.map(|source| Arc::new(jwks::Jwks::follow(source.clone(), self.counters.clone()))),
+            ),
+        }
+    }
+
+    /// What a JSON Web Token says.
+    fn verify(&self, token: &str) -> Result<signal::Claims, signal::BadToken> {
+        let fetched = self.jwks.load().as_ref().map(|jwks| jwks.keys()).unwrap_or_default();
+        self.live().tokens.verify(token, &fetched)
+    }
+
+    /// To be awaited before a token is verified: its key may have to be fetched.
+    async fn prepare(&self, token: &str) {
+        if let Some(jwks) = self.jwks.load_full() {
+            let tokens = self.live().tokens.clone();
+            jwks.prepare(token, &tokens, &self.counters).await;
+        }
+    }
+
+    /// The same for the token in a message of the rooms, if there is one.
+    async fn prepare_for(&self, message: &str) {
+        if self.jwks.load().is_some()
+            && let Some(token) = signal::shown_token(message)
+        {
+            self.prepare(&token).await;
         }
     }
 
@@ -354,6 +412,7 @@ impl Peer {
 /// One connection, as far as its requests care.
 struct Peer {
     shared: Arc<Shared>,
+    door: Door,
     address: SocketAddr,
     _place: StreamTicket,
     /// While one of these lives, the server is not done.

@@ -9,7 +9,7 @@ use hyper::{Method, Request, StatusCode};
 use super::reply::{Content, Failure, Reply, with_type};
 #[cfg(feature = "socketio")]
 use super::socketio;
-use super::{Peer, events, ice, websocket};
+use super::{Peer, challenges, events, ice, websocket};
 
 /// Answers one request.
 pub(super) async fn answer(peer: &Arc<Peer>, request: Request<Incoming>) -> Reply {
@@ -33,6 +33,9 @@ pub(super) async fn answer(peer: &Arc<Peer>, request: Request<Incoming>) -> Repl
 
 async fn route(peer: &Arc<Peer>, request: Request<Incoming>) -> Result<Reply, Failure> {
     let path = request.uri().path();
+    if let Some(reply) = challenges::answer(peer, &request) {
+        return Ok(reply);
+    }
     if is_ice(path, request.uri().query()) {
         return Ok(ice::answer(peer, request).await);
     }

@@ -144,7 +144,7 @@ async fn serve(peer: &Peer, from: IpAddr, upgraded: Upgraded, host: Option<Host>
         .max_frame_size(Some(rooms.max_bytes))
         // Pongs wait here, too: who pings and never reads must not make the server keep them all. What the rooms
         // send is written one by one, and is hardly longer than the longest message of a client.
-        .max_write_buffer_size(shared.settings.queue_bytes.saturating_add(2 * rooms.max_bytes + 4 * BUFFER));
+        .max_write_buffer_size(rooms.queue_bytes.saturating_add(2 * rooms.max_bytes + 4 * BUFFER));
     let socket = Socket::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
 
     shared.counters.websockets.add();
@@ -209,6 +209,7 @@ impl Link<'_> {
             self.hear();
             let end = match message {
                 Some(Ok(Message::Text(text))) => {
+                    shared.prepare_for(text.as_str()).await;
                     shared.hub.received(shared, id, text.as_str());
                     // The receivers' writers come first: a burst of one must not look like slowness of another.
                     tokio::task::yield_now().await;

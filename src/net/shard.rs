@@ -305,11 +305,12 @@ impl Shard {
     /// A datagram of a client, or a run of them: looked up once, if it can be.
     pub(super) fn take_from_client(&mut self, now: Now, flow: FiveTuple, slot: usize) {
         let all = Burst::of(slot, &self.pool);
-        if all.is_run()
-            && let Some(verdict) =
-                self.server.handle_client_run(now, flow, self.pool.part(slot, all.range()), all.segment)
-        {
-            return self.enact(verdict, all);
+        if all.is_run() {
+            let bytes = self.pool.part(slot, all.range());
+            let verdict = self.server.handle_client_run(now, flow, bytes, all.segment);
+            if verdict != Verdict::Apart {
+                return self.enact(verdict, all);
+            }
         }
         for one in all.singles() {
             match self.server.handle_client(now, flow, self.pool.part(slot, one.range())) {
@@ -352,10 +353,11 @@ impl Shard {
 
     /// A datagram of a peer, or a run of them: looked up once, if it can be.
     fn take_from_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, all: Burst) {
-        if all.is_run()
-            && let Some(verdict) = self.server.handle_peer_run(now, relay, from, all.segment, all.len)
-        {
-            return self.enact(verdict, all);
+        if all.is_run() {
+            let verdict = self.server.handle_peer_run(now, relay, from, all.segment, all.len);
+            if verdict != Verdict::Apart {
+                return self.enact(verdict, all);
+            }
         }
         for one in all.singles() {
             let verdict = self.server.handle_peer(now, relay, from, one.len);
@@ -376,13 +378,13 @@ impl Shard {
             if let Some(slot) = self.pool.put(&bytes) {
                 let all = Burst { slot, start: 0, segment, len: bytes.len() };
                 match self.server.handle_relayed(now, from, to, segment, bytes.len()) {
-                    Some(verdict) => self.enact(verdict, all),
-                    None => {
+                    Verdict::Apart => {
                         for one in all.singles() {
                             let verdict = self.server.handle_relayed(now, from, to, one.len, one.len);
-                            self.enact(verdict.unwrap_or(Verdict::Nothing), one);
+                            self.enact(verdict, one);
                         }
                     }
+                    verdict => self.enact(verdict, all),
                 }
             }
             self.siblings[self.number].across.give_back(bytes);
@@ -407,7 +409,7 @@ impl Shard {
     /// Relays what was handed in. It stays in its slot until it is sent.
     fn enact(&mut self, verdict: Verdict, burst: Burst) {
         match verdict {
-            Verdict::Nothing => {}
+            Verdict::Nothing | Verdict::Apart => {}
             Verdict::Relay { relay, to, payload, dont_fragment } => {
                 if (self.to_peers.0, self.to_peers.1) != (Some(relay), dont_fragment) {
                     self.flush_peers();
@@ -444,7 +446,7 @@ impl Shard {
         let Some(slot) = self.pool.put(data) else { return };
         let payload = PayloadRange::all(len);
         let verdict = match verdict {
-            Verdict::Nothing => return,
+            Verdict::Nothing | Verdict::Apart => return,
             Verdict::Relay { relay, to, dont_fragment, .. } => {
                 Verdict::Relay { relay, to, payload, dont_fragment }
             }

@@ -1,12 +1,19 @@
 //! Certificates, and the TLS configuration that all listeners share.
 
+mod exchanged;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WantsServerCert;
+use rustls::sign::CertifiedKey;
+
+pub use exchanged::{ACME_TLS_1, Certificates, challenge, pair_from_pem};
 
 /// A certificate or key that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,26 +94,43 @@ fn unusable(what: &'static str, path: &Path, error: &pem::Error) -> TlsError {
 /// # Errors
 /// A name is not one.
 pub fn self_signed(names: Vec<String>) -> Result<Arc<ServerConfig>, TlsError> {
+    let (chain, key) = made(names)?;
+    Ok(configuration(chain, key)?)
+}
+
+/// The certificate of [`self_signed`] by itself, to be exchanged for a better one.
+///
+/// # Errors
+/// A name is not one.
+pub fn self_signed_pair(names: Vec<String>) -> Result<Arc<CertifiedKey>, TlsError> {
+    let (chain, key) = made(names)?;
+    Ok(Arc::new(CertifiedKey::from_der(chain, key, &default_provider())?))
+}
+
+fn made(names: Vec<String>) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let made = rcgen::generate_simple_self_signed(names)?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())
         .map_err(|reason| rustls::Error::General(reason.into()))?;
-    Ok(configuration(vec![made.cert.der().clone()], key)?)
+    Ok((vec![made.cert.der().clone()], key))
 }
+
+/// TURN clients offer none of these, or RFC 7443's two names; what speaks then shows in the first bytes.
+const PROTOCOLS: [&[u8]; 4] = [b"h2", b"http/1.1", b"stun.turn", b"stun.nat-discovery"];
 
 fn configuration(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    //= 8489-6.2.3-1 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    // TURN clients offer none of these, or RFC 7443's two names; what speaks then shows in the first bytes.
-    config.alpn_protocols =
-        ["h2", "http/1.1", "stun.turn", "stun.nat-discovery"].map(|name| name.as_bytes().to_vec()).into();
+    let mut config = builder()?.with_single_cert(chain, key)?;
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     Ok(Arc::new(config))
+}
+
+//= 8489-6.2.3-1 8489-6.2.3-2 8489-6.2.3-3 8489-6.2.3-4 8656-3.1-1
+fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, WantsServerCert>, rustls::Error> {
+    Ok(ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth())
 }
 
 #[cfg(test)]

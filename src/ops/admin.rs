@@ -6,9 +6,12 @@
 //! POST /v1/reload          POST /v1/credentials?user=U&ttl=SECONDS  GET  /v1/log-level
 //! POST /v1/drain           GET  /metrics                            POST /v1/log-level?level=L&module=M
 //! GET  /v1/rooms?after=ROOM                                         POST /v1/kick?room=ROOM&peer=PEER&ban=SECONDS
-//! GET  /v1/room?room=ROOM  POST /v1/room/lock?room=ROOM&locked=true|false   POST /v1/room/close?room=ROOM
+//! GET  /v1/room?room=ROOM  POST /v1/room/lock?room=ROOM&locked=L    POST /v1/room/close?room=ROOM
+//! POST /v1/invite?room=ROOM&name=NAME&role=ROLE&ttl=SECONDS&create=C&relay=R
 //! POST /v1/revoke?username=USERNAME
 //! ```
+
+mod rooms;
 
 use std::collections::HashMap;
 use std::io;
@@ -133,25 +136,8 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             Ok(list.iter().map(allocation).collect())
         }
         ("GET", "/v1/rooms") => Ok(daemon.http().rooms(parameter("after"), ROOMS).iter().map(room).collect()),
-        ("GET", "/v1/room") => {
-            let name = parameter("room").unwrap_or_default();
-            daemon.http().room(name).map(|listed| room(&listed)).ok_or_else(|| no_room(name))
-        }
-        ("POST", "/v1/room/lock") => {
-            let name = parameter("room").unwrap_or_default();
-            let locked = parameter("locked").unwrap_or("true").parse();
-            let locked = locked.map_err(|_| bad("locked: write true or false"))?;
-            if !daemon.http().lock_room(name, locked) {
-                return Err(no_room(name));
-            }
-            Ok(json!({ "room": name, "locked": locked }))
-        }
-        ("POST", "/v1/room/close") => {
-            let name = parameter("room").unwrap_or_default();
-            match daemon.http().close_room(name) {
-                0 => Err(no_room(name)),
-                ended => Ok(json!({ "ended": ended })),
-            }
+        (_, "/v1/room" | "/v1/room/lock" | "/v1/room/close" | "/v1/invite") => {
+            rooms::carry_out(daemon, request, &parameters)
         }
         ("POST", "/v1/kick") if parameters.contains_key("peer") => put_out(daemon, &parameters),
         ("POST", "/v1/kick") => kick(daemon, &parameters),
@@ -190,11 +176,13 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             info!("log level of {}: {parsed}", parameter("module").unwrap_or("everything else"));
             Ok(levels())
         }
-        (_, path) => Err(Refused(
-            StatusCode::NOT_FOUND,
-            format!("{} {path}: there is no such thing", request.method()),
-        )),
+        _ => Err(unknown(request)),
     }
+}
+
+fn unknown(request: &Request<Incoming>) -> Refused {
+    let (method, path) = (request.method(), request.uri().path());
+    Refused(StatusCode::NOT_FOUND, format!("{method} {path}: there is no such thing"))
 }
 
 fn kick(daemon: &Daemon, parameters: &HashMap<String, String>) -> Result<Value, Refused> {
@@ -225,10 +213,6 @@ fn revoke(daemon: &Daemon, username: &str) -> Result<Value, Refused> {
     let ended = daemon.control().take_back(username, timed.expires)?;
     info!(user, username; "the credential {username:?} was revoked through the admin socket; {ended} allocations ended");
     Ok(json!({ "ended": ended }))
-}
-
-fn no_room(name: &str) -> Refused {
-    Refused(StatusCode::NOT_FOUND, format!("there is no room {name:?}"))
 }
 
 /// Puts a member out of its room. Its credentials end with that, and what was allocated with them.

@@ -5,6 +5,7 @@
 //! certificate files change ─► load them ──────────────────────┘  no: nothing changes, and everybody hears why
 //! ```
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,12 +15,15 @@ use ::log::{error, info, warn};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::acme::{Keeper, Standing};
 use super::setup::Setup;
 use super::{log, relayed_over, systemd, web_over};
 use crate::config::{self, Checked, Disk};
-use crate::ice::Issued;
+use crate::ice::{Host, Issued};
 use crate::net::clock::Clock;
 use crate::net::{self, Stuck};
+use crate::signal::Claims;
+use crate::time::Now;
 use crate::turn::Listed;
 use crate::{http, net::tls};
 
@@ -41,6 +45,7 @@ pub(super) struct Daemon {
     http: http::Handle,
     clock: Clock,
     phase: watch::Sender<Phase>,
+    acme: Keeper,
     /// One reload at a time; holds what the last one came to.
     last_reload: Mutex<Option<Outcome>>,
     /// The relay's traffic at the last status line, for figures per second.
@@ -76,6 +81,9 @@ pub(super) struct Status {
     rooms: usize,
     credentials_issued: u64,
     authentication_failures: u64,
+    /// Of the certificate that the daemon gets by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<Standing>,
     last_reload: Option<Outcome>,
 }
 
@@ -88,8 +96,25 @@ impl Daemon {
         clock: Clock,
     ) -> Self {
         let (phase, _) = watch::channel(Phase::Running);
+        let acme = Keeper::new(clock, setup.acme.clone());
         let (last_reload, before, issued) = (Mutex::new(None), Mutex::default(), AtomicU64::new(0));
-        Self { path, setup: Mutex::new(setup), control, http, clock, phase, last_reload, before, issued }
+        Self {
+            path,
+            setup: Mutex::new(setup),
+            control,
+            http,
+            clock,
+            phase,
+            acme,
+            last_reload,
+            before,
+            issued,
+        }
+    }
+
+    /// What gets certificates.
+    pub(super) fn acme(&self) -> &Keeper {
+        &self.acme
     }
 
     pub(super) fn control(&self) -> &net::Control {
@@ -159,6 +184,7 @@ impl Daemon {
             notes.push(stuck.to_string());
         }
         self.http.listen(web);
+        self.acme.adopt(next.acme.clone());
         *setup = next;
         Ok(notes)
     }
@@ -297,6 +323,9 @@ impl Daemon {
         if *self.phase.borrow() != Phase::Running {
             line.insert_str(0, "draining: ");
         }
+        if let Some(failure) = self.acme.standing().and_then(|standing| standing.failure) {
+            line.push_str(&format!("; NO NEW CERTIFICATE: {}", failure.why));
+        }
         // A reload that writes this line holds its own outcome.
         let failed = lock(&self.last_reload).clone().filter(|outcome| !outcome.ok);
         if let Some(why) = failed.and_then(|outcome| outcome.notes.into_iter().next()) {
@@ -325,6 +354,7 @@ impl Daemon {
             rooms: figures.rooms,
             credentials_issued: http.credentials.get() + http.room_credentials.get() + self.issued(),
             authentication_failures: counters.turn.authentication_failures,
+            certificate: self.acme.standing(),
             last_reload: lock(&self.last_reload).clone(),
         })
     }
@@ -335,6 +365,20 @@ impl Daemon {
         list.retain(|listed| user.is_none_or(|user| *listed.user == *user));
         list.sort_by_key(|listed| std::cmp::Reverse(listed.lived));
         Ok(list)
+    }
+
+    /// An invite, and the link to send.
+    pub(super) fn invite(&self, room: &str, claims: &Claims) -> (String, String) {
+        let setup = lock(&self.setup);
+        let token = self.http.invite(claims);
+        let host = setup.host().parse().unwrap_or_else(|_| Host::from(IpAddr::from([127, 0, 0, 1])));
+        let link = setup.config.invite_link(&host, room, &token);
+        (token, link)
+    }
+
+    /// The time of invites.
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// A credential signed with the first secret, with the servers it is for; `None`: there is no secret. `ttl`: that of
@@ -357,7 +401,7 @@ impl Daemon {
 /// Tells the log what a reload does to the listeners, and returns what the operator should know of it.
 fn say_what_listens(next: &Setup, relay: &net::Rebound, web: &http::Rebound) -> Vec<String> {
     let relayed = |(transport, addr)| (addr, relayed_over(transport));
-    let served = |(tls, addr)| (addr, web_over(tls));
+    let served = |(door, addr)| (addr, web_over(door));
     for (addr, what) in relay.added().map(relayed).chain(web.added().map(served)) {
         info!("listening on {addr}: {what}");
     }

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::StartError;
+use super::acme::Standing;
 use super::daemon::Daemon;
 use super::serve::{self, Reply};
 use crate::config::{Config, DEFAULT_METRICS};
@@ -91,6 +92,7 @@ fn text(daemon: &Daemon) -> Result<String, String> {
         census,
         issued: daemon.issued(),
         http: daemon.http().clone(),
+        certificate: daemon.acme().standing(),
     }));
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| error.to_string())?;
@@ -104,6 +106,7 @@ struct Snapshot {
     /// Credentials, through the admin socket.
     issued: u64,
     http: http::Handle,
+    certificate: Option<Standing>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -174,6 +177,8 @@ impl Collector for Snapshot {
         let mut to = Writer(encoder);
         self.relay(&mut to)?;
         self.drops(&mut to)?;
-        self.web(&mut to)
+        self.certificate(&mut to)?;
+        self.web(&mut to)?;
+        self.rooms(&mut to)
     }
 }

@@ -3,10 +3,12 @@
 //! ```text
 //! Config ─► setup.rs: settings of the parts ─► relay (threads) ─► HTTP (tokio) ─► READY ─► SIGTERM ─► drain ─► stop
 //!                                                                                  │
-//!           SIGHUP ─► daemon.rs: reload         admin.rs ◄── ternd ctl             └─► systemd.rs: STATUS, WATCHDOG
+//!           SIGHUP ─► daemon.rs: reload         admin.rs ◄── ternd ctl             ├─► systemd.rs: STATUS, WATCHDOG
+//!                                                                                  └─► acme/: certificates
 //! ```
 //! Nothing is announced before everything is bound, and whatever can't be bound ends the start.
 
+mod acme;
 mod admin;
 mod daemon;
 pub mod log;
@@ -28,6 +30,7 @@ use ::log::{error, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
+use crate::http::Door;
 use crate::net::clock::Clock;
 use crate::net::{Admission, Relay};
 use crate::turn::Transport;
@@ -54,6 +57,13 @@ enum StartError {
     NoRelayAddress,
     #[error("admin.socket {}: {error}", .path.display())]
     Admin { path: PathBuf, error: io::Error },
+    #[error(
+        "acme.domains: there is no place to keep the certificate: set acme.state-dir, or let systemd make one \
+         (StateDirectory=ternd)"
+    )]
+    NoStateDirectory,
+    #[error("what acme keeps in {}: {error}; {}", .path.display(), acme::way_out(.error))]
+    Acme { path: PathBuf, error: io::Error },
     #[error("metrics.listen {address}: {error}; take another port, or [] for none")]
     Metrics { address: std::net::SocketAddr, error: io::Error },
 }
@@ -118,6 +128,8 @@ async fn live(setup: Setup, path: Option<&Path>, relay: &Relay, clock: Clock) ->
     let _admin = admin.map(|admin| admin.serve(daemon.clone()));
     let watched = daemon.clone();
     tokio::spawn(async move { watched.watch_certificate().await });
+    let kept = daemon.clone();
+    tokio::spawn(async move { kept.acme().run().await });
 
     let signals = daemon.clone();
     tokio::spawn(async move {
@@ -174,8 +186,12 @@ fn relayed_over(transport: Transport) -> &'static str {
 }
 
 /// What a listener of the HTTP side is for.
-fn web_over(tls: bool) -> &'static str {
-    if tls { "HTTPS, WebSocket and TURN over TLS" } else { "HTTP and WebSocket without TLS" }
+fn web_over(door: Door) -> &'static str {
+    match door {
+        Door::Tls => "HTTPS, WebSocket and TURN over TLS",
+        Door::Plain => "HTTP and WebSocket without TLS",
+        Door::Redirect => "HTTP that leads to HTTPS",
+    }
 }
 
 /// Says what runs, and what its operator should look at.
@@ -183,8 +199,8 @@ fn announce(setup: &Setup, relay: &Relay, server: &http::Server, metrics: &[metr
     for (transport, addr) in relay.listeners() {
         info!("listening on {addr}: {}", relayed_over(transport));
     }
-    for (tls, addr) in server.listeners() {
-        info!("listening on {addr}: {}", web_over(tls));
+    for (door, addr) in server.listeners() {
+        info!("listening on {addr}: {}", web_over(door));
     }
     for address in &setup.relay_addresses {
         let mut text = format!("relaying from {}", address.local);
@@ -201,10 +217,10 @@ fn announce(setup: &Setup, relay: &Relay, server: &http::Server, metrics: &[metr
             );
         }
     }
-    if setup.config.tls.is_none() && !setup.config.listen.tls.is_empty() {
+    if setup.is_self_signed() && !setup.config.listen.tls.is_empty() {
         warn!(
             "the certificate is self-signed, made for this run: browsers ask before they open the page, and none \
-             uses turns: with it. Set tls.certificate and tls.key"
+             uses turns: with it. Set acme.domains, or tls.certificate and tls.key"
         );
     }
     match setup.own_secret.as_ref().map(|own| &own.kept) {
@@ -220,8 +236,8 @@ fn announce(setup: &Setup, relay: &Relay, server: &http::Server, metrics: &[metr
     for (address, _) in metrics {
         info!("metrics are at http://{address}/metrics");
     }
-    if let Some((tls, addr)) = server.listeners().first() {
-        let scheme = if *tls { "https" } else { "http" };
+    if let Some((door, addr)) = server.listeners().first() {
+        let scheme = if *door == Door::Tls { "https" } else { "http" };
         info!("open {scheme}://{}:{}/", setup.host(), addr.port());
     }
 }

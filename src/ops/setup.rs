@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use log::info;
 
-use super::StartError;
 use super::state::OwnSecret;
+use super::{StartError, acme};
 use crate::auth::Authenticator;
 use crate::config::{Config, JwtKind, Listen};
 use crate::http::{self, RevokeSink, TokenKind, TurnSink};
@@ -24,6 +24,10 @@ pub(super) struct Setup {
     pub interfaces: Vec<IpAddr>,
     /// For all listeners with TLS.
     pub tls: Arc<rustls::ServerConfig>,
+    /// Where its certificate comes from, if it is to get it by itself.
+    pub acme: Option<acme::Plan>,
+    /// What HTTP-01 challenges are answered with.
+    challenges: http::Challenges,
     /// What the tokens of clients are checked with.
     tokens: Arc<http::Tokens>,
     nonce_key: [u8; 32],
@@ -64,6 +68,9 @@ impl Setup {
         if let Some(own) = &own_secret {
             config.auth.secrets.push(own.secret.clone());
         }
+        if config.rooms.invite_secret.is_none() {
+            config.rooms.invite_secret = OwnSecret::for_invites()?;
+        }
         let relay_addresses = match before {
             Some(before) => before.relay_addresses.clone(),
             None => relay_addresses(&config, &interfaces),
@@ -71,16 +78,38 @@ impl Setup {
         if relay_addresses.is_empty() {
             return Err(StartError::NoRelayAddress);
         }
-        let tls = match (&config.tls, before) {
-            (Some(files), _) => net::tls::from_files(&files.certificate, &files.key)?,
-            (None, Some(before)) if before.config.tls.is_none() && before.config.host == config.host => {
+        let names = names(&config, &relay_addresses, &interfaces);
+        let challenges = before.map(|before| before.challenges.clone()).unwrap_or_default();
+        let planned = before.and_then(|before| before.acme.as_ref());
+        let acme = acme::Plan::new(&config.acme, planned, &challenges, names.clone())?;
+        let tls = match (&acme, &config.tls, before) {
+            (Some(plan), ..) => plan.tls()?,
+            (None, Some(files), _) => net::tls::from_files(&files.certificate, &files.key)?,
+            (None, None, Some(before)) if before.is_self_signed() && before.config.host == config.host => {
                 before.tls.clone()
             }
-            (None, _) => net::tls::self_signed(names(&config, &relay_addresses, &interfaces))?,
+            (None, None, _) => net::tls::self_signed(names)?,
         };
         let auth = Arc::new(Authenticator::new(config.auth.clone(), nonce_key));
         let tokens = Arc::new(tokens(&config)?);
-        Ok(Self { config, auth, own_secret, relay_addresses, interfaces, tls, tokens, nonce_key, inherited })
+        Ok(Self {
+            config,
+            auth,
+            own_secret,
+            relay_addresses,
+            interfaces,
+            tls,
+            acme,
+            challenges,
+            tokens,
+            nonce_key,
+            inherited,
+        })
+    }
+
+    /// Neither files nor a CA: the certificate was made for this run.
+    pub(super) fn is_self_signed(&self) -> bool {
+        self.config.tls.is_none() && self.acme.is_none()
     }
 
     /// Puts back into `config` what a running daemon can't take over, and names the keys of that which has changed.
@@ -98,7 +127,10 @@ impl Setup {
             "shards": shards;
             "socket-buffer": socket_buffer;
             "pin-shards": pin_shards;
-            "relay.addresses, relay.external-ip, relay.socket-buffer or relay.ports": relay;
+            "relay.addresses": relay.addresses;
+            "relay.external-ip": relay.external_ips;
+            "relay.ports": relay.ports;
+            "relay.socket-buffer": relay.socket_buffer;
             "nat-discovery": nat_discovery;
             "metrics.listen": metrics;
             "admin.socket": admin_socket;
@@ -112,7 +144,13 @@ impl Setup {
     /// A port can't change its kind while the daemon runs: the other kind of listener has it.
     pub(super) fn moved_ports(&self, config: &Config) -> Vec<String> {
         let kinds = |listen: &Listen| {
-            [("tcp", listen.tcp.clone()), ("tls", listen.tls.clone()), ("http", listen.http.clone())]
+            [
+                ("tcp", &listen.tcp),
+                ("tls", &listen.tls),
+                ("http", &listen.http),
+                ("redirect", &listen.redirect),
+            ]
+            .map(|(kind, addresses)| (kind, addresses.clone()))
         };
         let old = kinds(&self.config.listen);
         let mut moved = Vec::new();
@@ -186,6 +224,7 @@ impl Setup {
         http::Settings {
             tls: self.config.listen.tls.clone(),
             plain: self.config.listen.http.clone(),
+            redirect: self.config.listen.redirect.clone(),
             max_connections: connections.total,
             connections_per_address: connections.per_address,
             handshake_timeout: connections.handshake_timeout,
@@ -216,6 +255,7 @@ impl Setup {
             turn,
             tokens: self.tokens.clone(),
             socketio_capacity: self.config.socketio.capacity,
+            challenges: self.challenges.clone(),
             revoke,
         })
     }
@@ -287,6 +327,20 @@ fn tokens(config: &Config) -> Result<http::Tokens, StartError> {
         let error = |error| StartError::Token { key: "rooms.jwt.jwks-file", error };
         tokens.add_jwks(jwks).map_err(error)?;
     }
+    let fetched = &jwt.fetched;
+    if let Some(url) = fetched.url.clone() {
+        tokens.fetch_from(http::JwksSource {
+            secure: url.secure,
+            host: url.host,
+            port: url.port,
+            path: url.path,
+            ca: fetched.ca.clone(),
+            refresh: fetched.refresh,
+            cooldown: fetched.cooldown,
+            timeout: fetched.timeout,
+            max_bytes: fetched.max_bytes,
+        });
+    }
     Ok(tokens)
 }
 
@@ -318,7 +372,7 @@ fn leave_out_missing_families(config: &mut Config) {
     let wildcard = |addr: &SocketAddr| addr.is_ipv6() && addr.ip().is_unspecified();
     let listen = &mut config.listen;
     let mut left_out = false;
-    for list in [&mut listen.udp, &mut listen.tcp, &mut listen.tls, &mut listen.http] {
+    for list in [&mut listen.udp, &mut listen.tcp, &mut listen.tls, &mut listen.http, &mut listen.redirect] {
         let before = list.len();
         list.retain(|addr| !wildcard(addr));
         left_out |= list.len() < before;

@@ -1,4 +1,5 @@
-//! What is made at the first start and kept: the secret that signs credentials where the configuration has none.
+//! What is made at the first start and kept: the secrets that sign credentials and invites where the configuration has
+//! none.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -25,29 +26,32 @@ impl OwnSecret {
     /// The one in the directory that systemd keeps for the service (`StateDirectory=`), made if it is not there. Without
     /// such a directory: one for this run.
     pub(super) fn find_or_make() -> Result<Self, StartError> {
-        match std::env::var_os("STATE_DIRECTORY").filter(|directory| !directory.is_empty()) {
-            Some(directory) => Self::in_directory(Path::new(&directory)),
+        match directory() {
+            Some(directory) => Self::in_directory(&directory, "secret", "auth.secret-file"),
             None => Ok(Self { secret: Secret::new("made for this run", *random()?), kept: None }),
         }
     }
 
-    fn in_directory(directory: &Path) -> Result<Self, StartError> {
-        let path = directory.join("secret");
+    /// The one that signs invites, which is kept in the same directory. Without such a directory the rooms make one of
+    /// their own.
+    pub(super) fn for_invites() -> Result<Option<Secret>, StartError> {
+        let kept =
+            |directory: PathBuf| Self::in_directory(&directory, "invite-secret", "rooms.invite-secret-file");
+        Ok(directory().map(kept).transpose()?.map(|own| own.secret))
+    }
+
+    /// `key`: what of the configuration goes before it.
+    fn in_directory(directory: &Path, name: &str, key: &str) -> Result<Self, StartError> {
+        let path = directory.join(name);
         let told = |error: io::Error| {
-            let text = format!("{}: {error}; remove it, or set auth.secret-file", path.display());
+            let text = format!("{}: {error}; remove it, or set {key}", path.display());
             StartError::System(io::Error::new(error.kind(), text))
         };
         let bytes = match fs::read(&path) {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let made = Zeroizing::new(STANDARD.encode(*random()?));
-                // Written whole under another name first: a crash leaves no half of a secret.
-                let new = directory.join("secret.new");
-                let _ = fs::remove_file(&new);
-                let mut file =
-                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(told)?;
-                writeln!(file, "{}", &*made).and_then(|()| file.sync_all()).map_err(told)?;
-                fs::rename(&new, &path).map_err(told)?;
+                write_whole(&path, format!("{}\n", &*made).as_bytes()).map_err(told)?;
                 Zeroizing::new(made.as_bytes().to_vec())
             }
             Err(error) => return Err(told(error)),
@@ -58,6 +62,23 @@ impl OwnSecret {
         }
         Ok(Self { secret: Secret::new("made at the first start", secret), kept: Some(path) })
     }
+}
+
+/// The directory that systemd keeps for the service (`StateDirectory=`).
+pub(super) fn directory() -> Option<PathBuf> {
+    std::env::var_os("STATE_DIRECTORY").filter(|directory| !directory.is_empty()).map(PathBuf::from)
+}
+
+/// Makes or replaces a file that only its owner can read. It is written whole under another name first: a crash leaves
+/// the old one, or the new one.
+pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(content).and_then(|()| file.sync_all())?;
+    fs::rename(&new, path)
 }
 
 fn random() -> Result<Zeroizing<[u8; 32]>, StartError> {
@@ -74,17 +95,19 @@ mod tests {
     #[test]
     fn a_secret_is_made_once_and_kept_for_nobody_else_to_read() {
         let directory = tempfile::tempdir().unwrap();
-        let first = OwnSecret::in_directory(directory.path()).unwrap();
+        let of = |name| OwnSecret::in_directory(directory.path(), name, "auth.secret-file");
+        let first = of("secret").unwrap();
         let path = first.kept.clone().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_to_string(&path).unwrap().trim_end().as_bytes(), &first.secret.bytes[..]);
         assert_eq!(first.secret.bytes.len(), 44);
-        let second = OwnSecret::in_directory(directory.path()).unwrap();
+        let second = of("secret").unwrap();
         assert_eq!(first.secret.bytes, second.secret.bytes);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert_ne!(of("invite-secret").unwrap().secret.bytes, first.secret.bytes, "one for each purpose");
 
         fs::write(&path, "short\n").unwrap();
-        let error = OwnSecret::in_directory(directory.path()).err().unwrap().to_string();
+        let error = of("secret").err().unwrap().to_string();
         assert!(error.contains("too short") && error.contains("auth.secret-file"), "{error}");
     }
 }

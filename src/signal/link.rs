@@ -95,6 +95,7 @@ impl Rooms {
         fatal: bool,
     ) {
         self.counters.errors += 1;
+        self.counters.refuse(code);
         let retry_ms = retry.map(|d| d.as_millis() as u64);
         self.send(connection, &Frame::Error { id, code, message: &message, retry_ms, fatal });
         self.outputs.push_back(Output::Event(Event::Refused { connection, code }));

@@ -78,15 +78,10 @@ impl Rooms {
         use std::ops::Bound;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rooms = self.rooms.range::<str, _>((start, Bound::Unbounded)).take(max);
-        rooms.map(|(name, room)| self.listed(name, room)).collect()
+        rooms.map(|(name, room)| self.listing(name, room)).collect()
     }
 
-    /// The room of this name.
-    pub fn room(&self, name: &str) -> Option<RoomListing> {
-        self.rooms.get_key_value(name).map(|(name, room)| self.listed(name, room))
-    }
-
-    fn listed(&self, name: &Arc<str>, room: &Room) -> RoomListing {
+    pub(super) fn listing(&self, name: &Arc<str>, room: &Room) -> RoomListing {
         let member = |member: &SessionKey| {
             let session = self.sessions.get(member)?;
             let place = session.place.as_ref()?;

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::net::tls::ACME_TLS_1;
 
 /// The header of an Allocate request, and the beginning of its first attribute.
 const STUN: [u8; 24] =
@@ -218,4 +219,62 @@ async fn a_stop_closes_listeners_and_idle_connections_at_once() {
     timeout(Duration::from_secs(1), world.stop()).await.expect("nothing to wait for");
     timeout(PATIENCE, connection).await.unwrap().unwrap().unwrap();
     assert!(TcpStream::connect(plain).await.is_err());
+}
+
+#[tokio::test]
+async fn a_challenge_is_answered_by_the_handshake_and_nothing_follows() {
+    let world = World::new().await;
+    let (challenge, der) = pair("turn.example.org");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(der).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ACME_TLS_1.to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    let connect = async || {
+        let stream = TcpStream::connect(world.tls).await.unwrap();
+        connector.connect(ServerName::try_from("turn.example.org").unwrap(), stream).await
+    };
+    assert!(connect().await.is_err(), "no challenge is on");
+
+    world.certificates.answer([("turn.example.org".to_owned(), challenge)].into());
+    let mut stream = connect().await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: turn.example.org\r\n\r\n").await.unwrap();
+    let mut said = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.unwrap();
+    assert_eq!(said, b"", "it carries no HTTP");
+    let counters = world.handle.counters();
+    assert_eq!((counters.challenges.get(), counters.requests.get()), (1, 0));
+    assert_eq!(world.get("/healthz", &[]).await.status, StatusCode::OK, "others see no difference");
+}
+
+#[tokio::test]
+async fn port_80_answers_challenges_and_leads_to_https() {
+    let world = World::new().await;
+    let ask = async |at: SocketAddr, method: Method, path: &str| {
+        ask_http1(TcpStream::connect(at).await.unwrap(), request(method, path, &[], "")).await
+    };
+    let path = "/.well-known/acme-challenge/token-1";
+    assert_eq!(ask(world.redirect, Method::GET, path).await.status, StatusCode::PERMANENT_REDIRECT);
+    assert_eq!(ask(world.plain, Method::GET, path).await.status, StatusCode::NOT_FOUND);
+
+    world.challenges.answer([("token-1".to_owned(), "token-1.thumb".to_owned())].into());
+    for at in [world.redirect, world.plain] {
+        let answer = ask(at, Method::GET, path).await;
+        assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"token-1.thumb"[..]));
+    }
+    assert_eq!(ask(world.plain, Method::POST, path).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(world.handle.counters().challenges.get(), 2);
+
+    for path in ["/r/room?a=b", "/v1/ice", "/.well-known/acme-challenge/token-2"] {
+        let answer = ask(world.redirect, Method::GET, path).await;
+        assert_eq!(answer.status, StatusCode::PERMANENT_REDIRECT);
+        let target = format!("https://turn.example.org:{}{path}", world.tls.port());
+        assert_eq!(answer.headers["location"], target.as_str());
+    }
+    assert_eq!(world.handle.counters().credentials.get(), 0, "none without TLS");
 }

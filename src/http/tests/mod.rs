@@ -19,7 +19,7 @@ use hyper::body::Bytes;
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -31,9 +31,11 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::{Handle, Proxies, Server, Services, Settings};
+use super::{Challenges, Door, Handle, Proxies, Server, Services, Settings};
 use crate::auth::{self, Authenticator, Secret};
 use crate::net::clock::Clock;
+use crate::net::tls::{Certificates, pair_from_pem};
+use crate::signal::tests::schema::is_of_the_server;
 use crate::{ice, signal};
 
 pub(super) const KEY: &str = "a key of sixteen";
@@ -44,6 +46,9 @@ type Handed = (std::net::TcpStream, Box<rustls::ServerConnection>, Vec<u8>);
 pub(super) struct World {
     pub(super) tls: SocketAddr,
     pub(super) plain: SocketAddr,
+    pub(super) redirect: SocketAddr,
+    pub(super) challenges: Challenges,
+    pub(super) certificates: Arc<Certificates>,
     pub(super) handle: Handle,
     pub(super) turn: Arc<Mutex<Vec<Handed>>>,
     pub(super) revoked: Arc<Mutex<Vec<(String, u64)>>>,
@@ -57,8 +62,8 @@ pub(super) fn settings() -> Settings {
     Settings {
         tls: vec![loopback],
         plain: vec![loopback],
+        redirect: vec![loopback],
         handshake_timeout: Duration::from_secs(2),
-        credentials_per_minute: 5,
         linger: Duration::from_secs(2),
         ..Settings::default()
     }
@@ -68,6 +73,7 @@ pub(super) fn ice_settings() -> ice::Settings {
     ice::Settings {
         api_keys: vec![Secret::new("other", "another key, longer"), Secret::new("test", KEY)],
         origins: vec!["https://app.example".into()],
+        credentials_per_minute: 5,
         ..ice::Settings::default()
     }
 }
@@ -79,27 +85,24 @@ fn tokens() -> super::Tokens {
     tokens
 }
 
-fn certificate() -> (Arc<rustls::ServerConfig>, TlsConnector) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = CertificateDer::from(made.cert.der().to_vec());
-    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    let provider = || Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut server = rustls::ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key)
-        .unwrap();
-    server.alpn_protocols = [&b"h2"[..], b"http/1.1", b"stun.turn"].map(<[u8]>::to_vec).into();
-
+fn certificate() -> (Arc<Certificates>, TlsConnector) {
+    let (shown, certificate) = pair("localhost");
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(provider())
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    (Arc::new(server), TlsConnector::from(Arc::new(client)))
+    (Certificates::new(shown), TlsConnector::from(Arc::new(client)))
+}
+
+/// A certificate for this name.
+pub(super) fn pair(name: &str) -> (Arc<rustls::sign::CertifiedKey>, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    (pair_from_pem(chain.as_bytes(), key.as_bytes()).unwrap(), made.cert.der().clone())
 }
 
 impl World {
@@ -117,7 +120,8 @@ impl World {
         rooms: signal::Settings,
         secrets: Vec<Secret>,
     ) -> Self {
-        let (tls, connector) = certificate();
+        let (certificates, connector) = certificate();
+        let (tls, challenges) = (certificates.configuration().unwrap(), Challenges::default());
         let turn = Arc::new(Mutex::new(Vec::new()));
         let sink = turn.clone();
         let revoked = Arc::new(Mutex::new(Vec::new()));
@@ -136,18 +140,32 @@ impl World {
             turn: Arc::new(move |socket, _, tls, early| sink.lock().unwrap().push((socket, tls, early))),
             tokens: Arc::new(tokens()),
             socketio_capacity: 2,
+            challenges: challenges.clone(),
             revoke: Arc::new(move |user, expires| {
                 told.lock().unwrap().push((user.to_owned(), expires));
             }),
         };
         let server = Server::bind(settings, services).await.unwrap();
-        let at = |tls| server.listeners().iter().find(|l| l.0 == tls).unwrap().1;
-        let (tls, plain, handle) = (at(true), at(false), server.handle());
+        let at = |door| server.listeners().iter().find(|l| l.0 == door).unwrap().1;
+        let (tls, plain, redirect) = (at(Door::Tls), at(Door::Plain), at(Door::Redirect));
+        let handle = server.handle();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
-        Self { tls, plain, handle, turn, revoked, connector, stop: Some(stop), running }
+        Self {
+            tls,
+            plain,
+            redirect,
+            challenges,
+            certificates,
+            handle,
+            turn,
+            revoked,
+            connector,
+            stop: Some(stop),
+            running,
+        }
     }
 
     /// Stops the server, and waits until it is done.
@@ -279,7 +297,10 @@ impl Client {
 
     pub(super) async fn json(&mut self) -> Value {
         let message = self.next().await;
-        serde_json::from_str(message.to_text().unwrap()).unwrap_or_else(|_| panic!("no JSON: {message:?}"))
+        let value: Value = serde_json::from_str(message.to_text().unwrap())
+            .unwrap_or_else(|_| panic!("no JSON: {message:?}"));
+        assert!(is_of_the_server(&value), "not in the schema: {value}");
+        value
     }
 
     /// The code it is closed with, after whatever comes before.

@@ -48,6 +48,42 @@ impl Snapshot {
             ]
             .map(|(by, n)| (vec![("by", by)], n)),
         )?;
+        to.counters(
+            "jwks_fetches",
+            "Looks at rooms.jwt.jwks-url, by outcome; postponed: a token came too soon for another one",
+            [
+                ("success", &counters.jwks_looks),
+                ("failed", &counters.jwks_failures),
+                ("postponed", &counters.jwks_postponed),
+            ]
+            .map(|(outcome, n)| (vec![("outcome", outcome)], n.get())),
+        )
+    }
+
+    /// Of the certificate that the daemon gets by itself.
+    pub(super) fn certificate(&self, to: &mut Writer<'_>) -> fmt::Result {
+        let standing = self.certificate.as_ref();
+        let orders = standing.map_or([0; 2], |standing| [standing.orders, standing.failed_orders]);
+        to.counters(
+            "acme_orders",
+            "Certificates ordered from the ACME server, by outcome",
+            ["success", "failed"].into_iter().zip(orders).map(|(outcome, n)| (vec![("outcome", outcome)], n)),
+        )?;
+        to.counter(
+            "acme_challenges",
+            "Challenges answered, TLS handshakes and HTTP requests",
+            self.http.counters().challenges.get(),
+        )?;
+        let expires = standing.and_then(|standing| standing.expires);
+        to.gauges(
+            "certificate_expires_timestamp_seconds",
+            "When the certificate of the ACME server ends, in Unix time; none: there is no such certificate",
+            expires.map(|expires| (Vec::new(), expires)),
+        )
+    }
+
+    pub(super) fn rooms(&self, to: &mut Writer<'_>) -> fmt::Result {
+        let (counters, figures) = (self.http.counters(), self.http.figures());
         to.gauge("rooms", "Rooms with members at this moment", figures.rooms as u64)?;
         to.gauge("room_members", "Members of rooms at this moment, here or away", figures.members as u64)?;
         to.gauge("room_sessions_away", "Sessions that wait to be resumed", figures.away as u64)?;
@@ -65,27 +101,6 @@ impl Snapshot {
                 .map(|(reason, n)| (vec![("reason", reason)], n.get())),
         )?;
         to.counter("room_joins", "Successful joins", figures.signal.joins)?;
-        to.counters(
-            "room_resumes",
-            "Sessions whose connection was lost, by what became of them",
-            [
-                ("success", figures.signal.resumes),
-                ("too_late", figures.signal.lapsed),
-                ("missed_too_much", figures.signal.resumes_failed),
-            ]
-            .map(|(outcome, n)| (vec![("outcome", outcome)], n)),
-        )?;
-        to.counters(
-            "room_refusals",
-            "What clients of rooms were refused, by reason",
-            [
-                ("rate", figures.signal.rate_limited),
-                ("pin", figures.signal.bad_pins),
-                ("token", figures.signal.bad_tokens),
-            ]
-            .map(|(reason, n)| (vec![("reason", reason)], n)),
-        )?;
-        to.counter("room_kicks", "Members put out of a room", figures.signal.kicked)?;
         to.gauge("socketio_sessions", "Sessions of Socket.IO at this moment", figures.socketio as u64)?;
         to.counters(
             "socketio_ended",
@@ -99,7 +114,25 @@ impl Snapshot {
             [("received", figures.signal.received), ("sent", figures.signal.sent)]
                 .map(|(direction, n)| (vec![("direction", direction)], n)),
         )?;
-        to.counter("room_errors", "Error frames among those sent", figures.signal.errors)?;
+        to.counters(
+            "room_errors",
+            "What clients of the rooms were refused, by the code that they were told",
+            figures.signal.refusals().map(|(code, n)| (vec![("code", code.as_str())], n)),
+        )?;
+        let rooms = &figures.signal;
+        to.counters(
+            "room_sessions",
+            "Sessions of the rooms: begun; resumed; lost too much for that; taken over by a newer connection; not come back",
+            [
+                ("begun", rooms.sessions),
+                ("resumed", rooms.resumes),
+                ("not_resumed", rooms.resumes_failed),
+                ("replaced", rooms.replaced),
+                ("lapsed", rooms.lapsed),
+            ]
+            .map(|(event, n)| (vec![("event", event)], n)),
+        )?;
+        to.counter("room_kicks", "Members put out of a room", rooms.kicked)?;
         self.reports(to, &self.http.reports())
     }
 

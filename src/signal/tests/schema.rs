@@ -3,18 +3,37 @@
 //!
 //! The validator knows what the schema uses of JSON Schema, and fails at whatever else it finds there.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use crate::signal::ErrorCode;
+use crate::signal::wire::parse;
+use crate::signal::{ErrorCode, Settings};
 
 static SCHEMA: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../../docs/ternd.v1.schema.json")).unwrap());
 
+/// Something the server has sent, answer or event.
+pub(crate) fn is_of_the_server(frame: &Value) -> bool {
+    is_valid(if frame.get("seq").is_some() { "event" } else { "answer" }, frame)
+}
+
 /// Is it what the definition says?
 pub(super) fn is_valid(definition: &str, value: &Value) -> bool {
     holds(&SCHEMA["$defs"][definition], value)
+}
+
+/// The names of the messages of one kind: `request`, `answer` or `event`.
+pub(super) fn names_of(kind: &str) -> BTreeSet<String> {
+    let refs = SCHEMA["$defs"][kind]["oneOf"].as_array().unwrap();
+    let name = |one: &Value| one["$ref"].as_str().unwrap().strip_prefix("#/$defs/").unwrap().to_owned();
+    refs.iter().map(name).collect()
+}
+
+/// What stands at a JSON pointer.
+pub(super) fn at(pointer: &str) -> Option<&'static Value> {
+    SCHEMA.pointer(pointer)
 }
 
 fn holds(schema: &Value, value: &Value) -> bool {
@@ -81,10 +100,56 @@ fn is_a(kind: &str, value: &Value) -> bool {
 
 #[test]
 fn its_codes_are_those_of_the_code() {
-    let answers = SCHEMA["$defs"]["answer"]["oneOf"].as_array().unwrap();
-    let error = answers.iter().find(|a| a["properties"]["type"]["const"] == "error").unwrap();
     let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
-    assert_eq!(error["properties"]["code"]["enum"], json!(codes));
+    assert_eq!(SCHEMA["$defs"]["error"]["properties"]["code"]["enum"], json!(codes));
+}
+
+/// JavaScript writes `null` where it has nothing to say: whatever may be absent may be that, and says the same.
+#[test]
+fn null_is_as_good_as_absent() {
+    let description = json!({"type": "offer", "sdp": ""});
+    let shortest = [
+        json!({"type": "hello"}),
+        json!({"type": "hello", "resume": {"session": "s_1", "secret": "r_1"}}),
+        json!({"type": "join", "room": "demo"}),
+        json!({"type": "ready"}),
+        json!({"type": "signal", "to": "p_a", "description": description}),
+        json!({"type": "signal", "to": "p_a", "candidates": [{"candidate": "", "sdpMid": null, "sdpMLineIndex": null, "usernameFragment": null}]}),
+        json!({"type": "message", "data": 1}),
+        json!({"type": "set", "key": "k"}),
+        json!({"type": "ice"}),
+        json!({"type": "report", "state": "failed"}),
+        json!({"type": "lock"}),
+        json!({"type": "kick", "peer": "p_a"}),
+        json!({"type": "invite"}),
+        json!({"type": "leave"}),
+        json!({"type": "bye"}),
+    ];
+    let mut nulls = 0;
+    for request in shortest {
+        let definition = &SCHEMA["$defs"][request["type"].as_str().unwrap()];
+        let mut with = request.clone();
+        let keys = definition["properties"].as_object().unwrap().keys();
+        for key in keys.filter(|key| request.get(key).is_none()) {
+            with[key] = Value::Null;
+            nulls += 1;
+        }
+        if let Some(resume) = with.get_mut("resume").filter(|resume| resume.is_object()) {
+            resume["seq"] = Value::Null;
+        }
+        if request["type"] == "signal" {
+            let other = if request.get("candidates").is_some() { "description" } else { "candidates" };
+            with[other] = Value::Null;
+        }
+        let (request, with) = (request.to_string(), with.to_string());
+        let settings = Settings::default();
+        let (id, read) = parse(&with, &settings);
+        let read = read.unwrap_or_else(|refusal| panic!("{refusal:?}: {with}"));
+        assert!(is_valid("request", &serde_json::from_str(&with).unwrap()), "{with}");
+        assert_eq!(id, None);
+        assert_eq!(format!("{read:?}"), format!("{:?}", parse(&request, &settings).1.unwrap()), "{with}");
+    }
+    assert!(nulls > 30, "{nulls}");
 }
 
 /// Every definition is used and understood: a value that fits nothing meets each keyword.

@@ -385,6 +385,8 @@ fn a_slow_reader_is_closed_and_holds_nobody_up() {
         alice <- {"type":"peer","seq":3,"event":"away","peer":"p_bob"}
         "#,
     );
+    let refused: Vec<_> = world.rooms.counters().refusals().filter(|(_, n)| *n > 0).collect();
+    assert_eq!(refused, [(ErrorCode::SlowConsumer, 1)]);
     world.end();
 }
 

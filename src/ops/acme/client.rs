@@ -1,0 +1,148 @@
+//! HTTPS to the ACME server: one connection for each of the dozen requests of an order.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::{HOST, HeaderValue};
+use hyper_util::rt::TokioIo;
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// For one request, from the name's resolution to the end of the answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// An answer is a small document or a chain of certificates.
+const LONGEST: usize = 1024 * 1024;
+
+/// A client that trusts certain roots.
+#[derive(Clone)]
+pub(super) struct Https(TlsConnector);
+
+impl Https {
+    /// Trusts the certificates in `ca`, or those that this machine trusts.
+    pub(super) fn trusting(ca: Option<&Path>) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        let trusted = match ca {
+            Some(path) => CertificateDer::pem_file_iter(path)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .map_err(|error| format!("acme.ca-file {}: {error}", path.display()))?,
+            None => rustls_native_certs::load_native_certs().certs,
+        };
+        if roots.add_parsable_certificates(trusted).0 == 0 {
+            return Err(match ca {
+                Some(path) => format!("acme.ca-file {} holds no certificate in PEM", path.display()),
+                None => {
+                    "this machine trusts no certificates: install ca-certificates, or set acme.ca-file".into()
+                }
+            });
+        }
+        let config =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| error.to_string())?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        Ok(Self(TlsConnector::from(Arc::new(config))))
+    }
+
+    async fn ask(self, mut request: Request<BodyWrapper<Bytes>>) -> io::Result<BytesResponse> {
+        let url = std::mem::take(request.uri_mut());
+        let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, format!("{url}: {what}"));
+        let authority = url.authority().filter(|_| url.scheme_str() == Some("https"));
+        let authority = authority.ok_or_else(|| invalid("not an https:// URL"))?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| invalid("not a host"))?;
+        *request.uri_mut() =
+            url.path_and_query().map_or("/", |path| path.as_str()).parse().map_err(|_| invalid("no path"))?;
+        let named = HeaderValue::from_str(authority.as_str()).map_err(|_| invalid("not a host"))?;
+        request.headers_mut().insert(HOST, named);
+
+        let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(443))).await?;
+        let stream = self.0.connect(name, stream).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        // It ends with the last answer.
+        tokio::spawn(connection);
+        let (parts, body) = sender.send_request(request).await.map_err(io::Error::other)?.into_parts();
+        let body = Limited::new(body, LONGEST).collect().await.map_err(io::Error::other)?.to_bytes();
+        Ok(BytesResponse { parts, body: Box::new(body) })
+    }
+}
+
+impl HttpClient for Https {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let (client, url) = (self.clone(), request.uri().to_string());
+        Box::pin(async move {
+            let answer = timeout(PATIENCE, client.ask(request)).await;
+            let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            answer.map_err(|error| Error::Other(format!("{url}: {}", with_causes(&error)).into()))
+        })
+    }
+}
+
+/// An error with all that led to it: hyper tells the cause apart.
+fn with_causes(error: &io::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_are_those_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let told = |path: &Path| Https::trusting(Some(path)).err().unwrap();
+        assert!(told(&path).contains("ca.pem: "), "{}", told(&path));
+        std::fs::write(&path, "nothing").unwrap();
+        assert!(told(&path).contains("holds no certificate"), "{}", told(&path));
+        let made = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
+        std::fs::write(&path, made.cert.pem()).unwrap();
+        assert!(Https::trusting(Some(&path)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn errors_name_the_url_and_the_cause() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(&path, made.cert.pem()).unwrap();
+        let client = Https::trusting(Some(&path)).unwrap();
+        let ask = async |url: &str| {
+            let request = Request::get(url).body(BodyWrapper::default()).unwrap();
+            client.request(request).await.err().unwrap().to_string()
+        };
+        let plain = ask("http://localhost/dir").await;
+        assert!(plain.contains("not an https:// URL"), "{plain}");
+
+        // A port where nothing listens: bound, and dropped.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let refused = ask(&format!("https://127.0.0.1:{port}/dir")).await;
+        assert!(refused.contains("/dir: ") && refused.contains("refused"), "{refused}");
+    }
+}

@@ -1,0 +1,164 @@
+//! What is kept between starts: for each ACME server a directory with the account and the certificate.
+//!
+//! ```text
+//! /var/lib/ternd/acme/acme-v02.api.letsencrypt.org_directory/   0700
+//!     account.json       0600   the account's key and URL
+//!     certificate.pem    0600   private key and chain
+//! ```
+//! So a staging server and the real one do not mix, and each file is replaced whole.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::certificate::Certificate;
+use crate::ops::state::write_whole;
+
+/// An account at one ACME server.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Account<C> {
+    /// Whom the server was told to write to.
+    pub email: Option<String>,
+    pub credentials: C,
+}
+
+/// The directory of one ACME server.
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// Makes the directory if it is not there.
+    pub(super) fn open(root: &Path, server: &str) -> io::Result<Self> {
+        let directory = root.join(name_of(server));
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        Ok(Self { directory })
+    }
+
+    fn account_path(&self) -> PathBuf {
+        self.directory.join("account.json")
+    }
+
+    pub(super) fn certificate_path(&self) -> PathBuf {
+        self.directory.join("certificate.pem")
+    }
+
+    /// The account, if one is kept that can be read; else a new one is made.
+    pub(super) fn account<C: DeserializeOwned>(&self) -> Option<Account<C>> {
+        let text = read(&self.account_path()).ok()??;
+        let account = serde_json::from_str(&text);
+        account
+            .inspect_err(|error| {
+                log::warn!("{}: {error}; a new account is made", self.account_path().display())
+            })
+            .ok()
+    }
+
+    pub(super) fn keep_account<C: Serialize>(&self, account: &Account<C>) -> io::Result<()> {
+        let text = Zeroizing::new(serde_json::to_string_pretty(account)?);
+        write_whole(&self.account_path(), text.as_bytes())
+    }
+
+    /// The server knows it no more.
+    pub(super) fn forget_account(&self) -> io::Result<()> {
+        fs::remove_file(self.account_path())
+    }
+
+    /// The certificate, if one is kept. An error says why it can't be used.
+    pub(super) fn certificate(&self) -> Result<Option<Certificate>, String> {
+        let path = self.certificate_path();
+        let told = |error: String| format!("{}: {error}", path.display());
+        let text = read(&path).map_err(|error| told(error.to_string()))?;
+        text.map(Certificate::from_pem).transpose().map_err(told)
+    }
+
+    pub(super) fn keep_certificate(&self, certificate: &Certificate) -> io::Result<()> {
+        write_whole(&self.certificate_path(), certificate.pem.as_bytes())
+    }
+}
+
+/// `None`: there is none.
+fn read(path: &Path) -> io::Result<Option<Zeroizing<String>>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A URL as the name of a directory: without its scheme, and nothing in it that leads elsewhere.
+fn name_of(server: &str) -> String {
+    let bare = server.strip_prefix("https://").unwrap_or(server);
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
+    // A name of a file has 255 bytes.
+    let name: String = bare.trim_matches('.').chars().map(plain).take(200).collect();
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::certificate::tests::made;
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn names_of_servers_stay_within_the_directory() {
+        for (server, name) in [
+            ("https://acme-v02.api.letsencrypt.org/directory", "acme-v02.api.letsencrypt.org_directory"),
+            ("https://ca.example:14000/../dir?x=/", "ca.example_14000_.._dir_x__"),
+            ("https://..", ""),
+        ] {
+            assert_eq!(name_of(server), name);
+        }
+        assert_eq!(name_of(&"x".repeat(300)).len(), 200);
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_and_is_for_nobody_else_to_read() {
+        let root = tempfile::tempdir().unwrap();
+        let acme = root.path().join("acme");
+        let store = Store::open(&acme, "https://ca.example/dir").unwrap();
+        assert!(store.certificate().unwrap().is_none());
+        assert!(store.account::<String>().is_none());
+
+        let email = Some("admin@example.org".to_owned());
+        store.keep_account(&Account { email: email.clone(), credentials: "key".to_owned() }).unwrap();
+        let certificate = Certificate::from_pem(made(&["turn.example.org"])).unwrap();
+        store.keep_certificate(&certificate).unwrap();
+        store.keep_certificate(&certificate).unwrap();
+
+        let again = Store::open(&acme, "https://ca.example/dir").unwrap();
+        let account = again.account::<String>().unwrap();
+        assert_eq!((account.email, account.credentials), (email, "key".to_owned()));
+        assert_eq!(*again.certificate().unwrap().unwrap().pem, *certificate.pem);
+        assert_eq!([mode(&acme), mode(&again.directory)], [0o700; 2]);
+        assert_eq!([mode(&again.account_path()), mode(&again.certificate_path())], [0o600; 2]);
+        assert_eq!(fs::read_dir(&again.directory).unwrap().count(), 2, "nothing half-written is left");
+
+        let other = Store::open(&acme, "https://staging.example/dir").unwrap();
+        assert!(other.certificate().unwrap().is_none() && other.account::<String>().is_none());
+    }
+
+    #[test]
+    fn what_is_broken_is_told_and_made_again() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path(), "https://ca.example/dir").unwrap();
+        fs::write(store.certificate_path(), "torn").unwrap();
+        let error = store.certificate().err().unwrap();
+        assert!(error.contains("certificate.pem") && error.contains("no private key"), "{error}");
+        fs::write(store.account_path(), "{").unwrap();
+        assert!(store.account::<String>().is_none());
+        store.forget_account().unwrap();
+        assert!(!store.account_path().exists());
+    }
+}
