@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -217,6 +217,9 @@ impl Server {
 /// How long to wait after an error that is not of one connection, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// At a stop: for the first request of a connection to be whole.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// Accepts until `removed`.
 pub(super) async fn accept(
     shared: Arc<Shared>,
@@ -382,13 +385,20 @@ impl Guest {
         let mut stopping = shared.stopping.clone();
         let linger = shared.settings.linger;
         let peer = Arc::new(Peer { shared, door, address, _place: place, _alive: alive });
+        let begun = Arc::new(Notify::new());
+        let first = begun.clone();
         let service = service_fn(move |request| {
+            first.notify_one();
             let peer = peer.clone();
             async move { Ok::<_, Infallible>(routes::answer(&peer, request).await) }
         });
         let io = TokioIo::new(Prefixed::new(early, stream));
         let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
-        let stop = async { drop(stopping.wait_for(|stopping| *stopping).await) };
+        // The request that showed that this is HTTP is answered even if the stop comes first.
+        let stop = async {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+            let _ = timeout(FIRST_REQUEST, begun.notified()).await;
+        };
         let result = tokio::select! {
             result = &mut connection => result,
             () = stop => {
