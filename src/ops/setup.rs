@@ -134,7 +134,7 @@ impl Setup {
             "nat-discovery": nat_discovery;
             "metrics.listen": metrics;
             "admin.socket": admin_socket;
-            "socket-io": socketio;
+            "socket-io.enabled": socketio.enabled;
             "http": pages;
             "log.format": log.format;
         }
@@ -230,7 +230,6 @@ impl Setup {
             handshake_timeout: connections.handshake_timeout,
             inherited: self.inherited.clone(),
             socketio: self.config.socketio.enabled,
-            socketio_capacity: self.config.socketio.capacity,
             static_dir: self.config.pages.directory.clone(),
             static_policy: self.config.pages.policy.clone(),
             ..http::Settings::default()
@@ -255,6 +254,7 @@ impl Setup {
             seed,
             turn,
             tokens: self.tokens.clone(),
+            socketio_capacity: self.config.socketio.capacity,
             challenges: self.challenges.clone(),
             revoke,
         })
@@ -281,6 +281,7 @@ impl Setup {
             handshake_timeout: self.config.connections.handshake_timeout,
             proxies: self.proxies(),
             tokens: self.tokens.clone(),
+            socketio_capacity: self.config.socketio.capacity,
         }
     }
 
