@@ -8,14 +8,14 @@
 //! ```text
 //! L5  cli  ops              commands; start and stop order, logging, systemd
 //! L4  config                TOML as written -> validated, typed settings
-//! L3  net      http         sockets of the relay  |  hyper, WebSocket, static pages
+//! L3  net      http  client sockets of the relay  |  hyper, WebSocket, static pages  |  the other side of the rooms
 //! L2  turn     ice  signal  pure state machines: relay | iceServers and credentials | rooms
 //! L1  auth                  "may this username act, and with which key?"
 //! L0  stun  time            wire format; time as a value
 //! ```
 //!
 //! L0 to L2 are the *core*: values in, values out, time as an argument. They need no runtime and no sockets;
-//! without the cargo feature `daemon` they are all there is. To see a packet enter and leave, read
+//! without the cargo features `daemon` and `client` they are all there is. To see a packet enter and leave, read
 //! `net/shard.rs`, [`turn`] and `turn/allocate.rs`.
 
 #![warn(missing_docs)]
@@ -28,6 +28,9 @@ pub mod auth;
 pub mod ice;
 pub mod signal;
 pub mod turn;
+
+#[cfg(feature = "client")]
+pub mod client;
 
 #[cfg(feature = "daemon")]
 pub mod http;

@@ -27,7 +27,7 @@ struct Rule {
 enum Crates {
     /// These, and proptest in tests.
     Only(&'static [&'static str]),
-    /// None that the cargo feature `daemon` brings: no runtime, no sockets, no files, no randomness.
+    /// None that a cargo feature brings: no runtime, no sockets, no files, no randomness.
     Core,
     /// All but these.
     NotOf(&'static [&'static str]),
@@ -70,6 +70,10 @@ const RULES: &[Rule] = &[
     Rule { module: "http", may_use: &["ice", "signal", "auth", "time", "net::admission", "net::clock", "net::listen",
                                          "net::proxy", "net::tls"],
            crates: Crates::NotOf(&["clap", "libc", "mio", "toml"]), never: &[] },
+    // Beside them: the other side of the rooms, which knows nothing of how a server does it
+    Rule { module: "client", may_use: &["signal::SUBPROTOCOL", "signal::close"], never: &["std::env", "std::fs", "std::process"],
+           crates: Crates::Only(&["futures_util", "rustls", "rustls_native_certs", "serde", "serde_json", "thiserror",
+                                  "tokio", "tokio_rustls", "tokio_tungstenite"]) },
     // L4: TOML as written -> settings of the layers below
     Rule { module: "config", may_use: &["stun", "auth", "turn", "ice", "signal", "time"], never: SOCKETS,
            crates: Crates::NotOf(&["clap", "hyper", "hyper_util", "mio", "socket2", "tokio", "tokio_rustls",
@@ -497,6 +501,8 @@ const BAD: &[(&str, &str, &str)] = &[
     ("http::front", "use crate::turn::Server;", "http must not use: turn::Server"),
     ("http::front", "use crate::net::shard::Shard;", "http must not use: net::shard::Shard"),
     ("http", "use crate::net;", "http must not use: net"),
+    ("client", "use crate::signal::Rooms;", "client must not use: signal::Rooms"),
+    ("client", "use crate::net::clock;", "client must not use: net::clock"),
     ("config", "use crate::net::Relay;", "config must not use: net::Relay"),
     ("config", "use crate::http::Settings;", "config must not use: http::Settings"),
     ("ops", "use crate::cli::main;", "ops must not use: cli::main"),
@@ -529,6 +535,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("net", "use tokio::net::UdpSocket;", "net must not mention the crate: tokio::net::UdpSocket"),
     ("net", "fn f() { hyper::rt() }", "net must not mention the crate: hyper::rt"),
     ("http", "use mio::Poll;", "http must not mention the crate: mio::Poll"),
+    ("client", "use hyper::Request;", "client must not mention the crate: hyper::Request"),
     ("config", "use tokio::runtime::Runtime;", "config must not mention the crate: tokio::runtime::Runtime"),
     ("ops", "use clap::Parser;", "ops must not mention the crate: clap::Parser"),
     ("main", "use clap::Parser;", "main must not mention the crate: clap::Parser"),
@@ -542,6 +549,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("turn", "use std::time::SystemTime as Clock;", "turn must not mention: std::time::SystemTime"),
     ("ice", "use std::thread;", "ice must not mention: std::thread"),
     ("signal", "use std::{io::{self, Read}};", "signal must not mention: std::io"),
+    ("client", "use std::fs;", "client must not mention: std::fs"),
     ("config", "use std::net::TcpListener;", "config must not mention: std::net::TcpListener"),
     ("cli", "use std::net::UdpSocket;", "cli must not mention: std::net::UdpSocket"),
     ("main", "use std::fs;", "main must not mention: std::fs"),

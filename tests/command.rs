@@ -116,6 +116,47 @@ fn credentials_without_a_secret_say_what_is_missing() {
 }
 
 #[test]
+fn an_invite_is_a_link_that_the_server_can_verify() {
+    let config = TempFile::new(
+        "with-invites.toml",
+        "host = 'turn.example.org'\n[listen]\ntls = 443\n[rooms]\ninvite-secret = 'a secret of more than 16 bytes'\n",
+    );
+    let secret = TempFile::new("invite-secret", "a secret of more than 16 bytes\n");
+    let key = b"a secret of more than 16 bytes";
+    let read = |link: &str, before: &str| {
+        let token = link.trim_end().strip_prefix(before).unwrap_or_else(|| panic!("{link}"));
+        ternd::signal::read_invite(key, token).unwrap()
+    };
+    let output =
+        ternd(&["invite", "Ñandú", "--config", config.name(), "--name", "Bob", "--role", "moderator"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let claims = read(&stdout(&output), "https://turn.example.org/r/%C3%91and%C3%BA#token=");
+    assert_eq!(claims.name.as_deref(), Some("Bob"));
+    assert_eq!(claims.role, Some(ternd::signal::Role::Moderator));
+    assert_eq!((claims.may_create, claims.may_relay), (Some(true), Some(true)));
+    assert_eq!(claims.room, Some(ternd::signal::RoomClaim::One("Ñandú".into())));
+
+    let host = ["--secret-file", secret.name(), "--host", "[2001:db8::1]"];
+    let output =
+        ternd(&[&["invite", "demo", "--ttl", "10m", "--no-create", "--no-relay"][..], &host].concat());
+    let claims = read(&stdout(&output), "https://[2001:db8::1]/r/demo#token=");
+    assert_eq!((claims.may_create, claims.may_relay, claims.role), (Some(false), Some(false), None));
+
+    let output = ternd(&[&["invite", "demo", "--json"][..], &host].concat());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(json["link"].as_str().unwrap().ends_with(json["token"].as_str().unwrap()));
+    assert!(json["expires"].is_u64());
+
+    let bad = ternd(&[&["invite", "no room"][..], &host].concat());
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(stderr(&bad).contains("no name of a room"), "{}", stderr(&bad));
+    let without = TempFile::new("without-invites.toml", "");
+    let output = ternd(&["invite", "demo", "--config", without.name()]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).contains("ternd ctl room invite"), "{}", stderr(&output));
+}
+
+#[test]
 fn wrong_command_lines_exit_with_2_and_help_with_0() {
     assert_eq!(ternd(&["severe"]).status.code(), Some(2));
     assert_eq!(ternd(&[]).status.code(), Some(2));

@@ -1,7 +1,9 @@
-//! What the threads of the relay allocate for relayed data: nothing, over UDP and over TCP, both ways.
+//! What the threads of the relay allocate: for relayed data nothing, over UDP and over TCP, both ways; for allocations
+//! only what goes with them.
 //!
 //! A relay runs on loopback. The allocator counts the calls of all threads but the test's own, which is the client
-//! and the peer. After a warm-up, in which buffers find their size, thousands of packets must not add one call.
+//! and the peer, and the bytes they hold. After a warm-up, in which buffers find their size, thousands of packets must
+//! not add one call.
 #![cfg(feature = "daemon")]
 #![allow(clippy::unwrap_used)]
 
@@ -9,8 +11,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ternd::auth::{self, Algorithm, Authenticator, Key, StaticUser};
@@ -29,24 +31,35 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
+static LIVE: AtomicI64 = AtomicI64::new(0);
+/// One test at a time: they share the count.
+static ALONE: Mutex<()> = Mutex::new(());
 
 thread_local! {
     static EXEMPT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Of a thread that is being torn down nothing counts.
+fn counts() -> bool {
+    EXEMPT.try_with(|exempt| !exempt.get()).unwrap_or(false)
 }
 
 #[expect(unsafe_code, reason = "a global allocator has no safe form; this one only counts")]
 // SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // A thread that is being torn down counts no more.
-        if EXEMPT.try_with(|exempt| !exempt.get()).unwrap_or(false) {
+        if counts() {
             CALLS.fetch_add(1, Ordering::Relaxed);
+            LIVE.fetch_add(layout.size() as i64, Ordering::Relaxed);
         }
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        if counts() {
+            LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        }
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(ptr, layout) }
     }
@@ -99,15 +112,25 @@ impl Line {
         answer
     }
 
-    /// A second channel, on the nonce of a challenge of its own.
-    fn bind(&mut self, number: u16, peer: SocketAddr) {
+    /// What a request needs that is not the first.
+    fn nonce(&mut self) -> Vec<u8> {
         self.send(&Builder::new(Class::Request, Method::REFRESH, TransactionId([3; 12])).finish());
         let challenge = self.receive();
-        let nonce = Message::parse(&challenge).unwrap().find(T::NONCE).unwrap().value;
-        let [a, b] = number.to_be_bytes();
-        self.ask(4, Method::CHANNEL_BIND, nonce, |r| {
+        Message::parse(&challenge).unwrap().find(T::NONCE).unwrap().value.to_vec()
+    }
+
+    /// A second channel.
+    fn bind(&mut self, number: u16, peer: SocketAddr) {
+        let (nonce, [a, b]) = (self.nonce(), number.to_be_bytes());
+        self.ask(4, Method::CHANNEL_BIND, &nonce, |r| {
             r.raw(T::CHANNEL_NUMBER, &[a, b, 0, 0]).xor_address(T::XOR_PEER_ADDRESS, peer)
         });
+    }
+
+    /// The end of the allocation.
+    fn leave(&mut self) {
+        let nonce = self.nonce();
+        self.ask(5, Method::REFRESH, &nonce, |r| r.raw(T::LIFETIME, &[0; 4]));
     }
 
     /// An allocation with a channel to `peer`; its relayed address.
@@ -133,6 +156,13 @@ fn start() -> Relay {
     let turn = turn::Settings {
         relay_addresses: vec![RelayAddress { local: ip, announced: ip }],
         allow_peers: vec!["127.0.0.0/8".parse().unwrap()],
+        limits: turn::Limits {
+            allocations: 20_000,
+            allocations_per_user: 20_000,
+            allocations_per_address: 20_000,
+            unauthenticated_answers: 0,
+            ..turn::Limits::default()
+        },
         ..turn::Settings::default()
     };
     let users = vec![StaticUser { name: "alice".into(), password: "her password".to_owned().into() }];
@@ -143,21 +173,57 @@ fn start() -> Relay {
     Relay::start(&settings, Arc::new(turn), Arc::new(auth), admission, Clock::start()).unwrap()
 }
 
+/// A client's socket at this port, or at any (0), of an address where nothing else is.
+fn client(port: u16, server: SocketAddr) -> Line {
+    let socket = UdpSocket::bind(("127.0.0.9", port)).unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    Line::Udp(socket)
+}
+
+#[test]
+fn ten_thousand_allocations_leave_no_memory_behind() {
+    EXEMPT.set(true);
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let relay = start();
+    let server = relay.listeners()[0].1;
+    // Each from a port of its own; the sockets are the server's to hold, not ours.
+    let round = |ports: std::ops::Range<u16>| {
+        let before = LIVE.load(Ordering::Relaxed);
+        let peer = "127.0.0.1:9".parse().unwrap();
+        for port in ports.clone() {
+            client(port, server).allocate(peer);
+        }
+        let held = LIVE.load(Ordering::Relaxed) - before;
+        ports.for_each(|port| client(port, server).leave());
+        held
+    };
+    round(20_000..20_100);
+    let before = LIVE.load(Ordering::Relaxed);
+    let held = round(20_000..30_000);
+    let kept = LIVE.load(Ordering::Relaxed) - before;
+    println!(
+        "{} bytes for each of 10,000 allocations with a channel, {kept} bytes stay behind",
+        held / 10_000
+    );
+    assert!(held / 10_000 <= 2_048, "{held} bytes for 10,000 allocations");
+    assert!(kept < 128 * 1024, "{kept} bytes stay behind");
+    relay.stop();
+}
+
 #[test]
 fn relayed_data_allocates_nothing() {
     EXEMPT.set(true);
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let relay = start();
     let [udp, tcp] = [0, 1].map(|n| relay.listeners()[n].1);
     let patience = Some(Duration::from_secs(5));
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(udp).unwrap();
-    socket.set_read_timeout(patience).unwrap();
     let stream = TcpStream::connect(tcp).unwrap();
     stream.set_read_timeout(patience).unwrap();
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.set_read_timeout(patience).unwrap();
 
-    for (name, mut line) in [("udp", Line::Udp(socket)), ("tcp", Line::Tcp(stream))] {
+    for (name, mut line) in [("udp", client(0, udp)), ("tcp", Line::Tcp(stream))] {
         let relayed = line.allocate(peer.local_addr().unwrap());
         let mut buf = vec![0; 2_000];
         let mut bursts = |count: usize| {
@@ -184,12 +250,7 @@ fn relayed_data_allocates_nothing() {
     }
 
     // Two clients of one server, from allocation to allocation.
-    let mut lines = [0, 1].map(|_| {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(udp).unwrap();
-        socket.set_read_timeout(patience).unwrap();
-        Line::Udp(socket)
-    });
+    let mut lines = [0, 1].map(|_| client(0, udp));
     let nobody = peer.local_addr().unwrap();
     let relayed = lines.each_mut().map(|line| line.allocate(nobody));
     for (n, line) in lines.iter_mut().enumerate() {

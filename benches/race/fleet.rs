@@ -82,9 +82,7 @@ impl Fleet {
             step: 0,
             server,
         };
-        if fleet.server.kind != Kind::Floor {
-            fleet.converse(wire, Wish::Binding, 1);
-        }
+        fleet.converse(wire, Wish::Binding, 1);
         fleet.streams = match transport {
             Transport::Udp => None,
             Transport::Tcp => Some(Streams::connect(fleet.server.udp, None, count)),
@@ -157,7 +155,11 @@ impl Fleet {
             }
             if looked.elapsed() > Duration::from_millis(50) {
                 looked = Instant::now();
-                assert!(self.server.is_alive(), "{} has ended; try RACE_LOG=1", self.server.kind.name());
+                assert!(
+                    self.server.process.is_alive(),
+                    "{} has ended; try RACE_LOG=1",
+                    self.server.kind.name()
+                );
                 assert!(heard.elapsed() < GIVE_UP, "{} does not answer", self.server.kind.name());
                 if self.streams.is_none() {
                     let late: Vec<_> = open.iter().filter(|(_, (_, at))| at.elapsed() > RETRY).collect();

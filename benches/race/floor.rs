@@ -1,7 +1,8 @@
 //! The floor: a forwarder with the batched calls that a relay needs, a socket for each client, and no TURN at all.
 //!
 //! Its clients say hello and are told a port; from there on what they send goes to the peer, and what the peer
-//! sends to that port goes to the client, byte by byte. No header, no permission, no timer, no counter.
+//! sends to that port goes to the client, byte by byte. No header, no permission, no timer, no counter. What looks like a
+//! Binding request gets what looks like its answer.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -14,6 +15,10 @@ use crate::sys::{self, Batch, RUNS};
 
 /// What a client sends first.
 pub const HELLO: &[u8] = b"race: hello";
+
+/// The first bytes of a Binding request without attributes, and of its answer with one.
+const BINDING: [u8; 4] = [0, 1, 0, 0];
+const BOUND: [u8; 4] = [1, 1, 0, 12];
 
 const LISTENER: Token = Token(usize::MAX);
 /// As many as ternd takes from one relay socket at a time.
@@ -48,6 +53,11 @@ pub fn run(listen: SocketAddrV4, peer: SocketAddrV4) -> ! {
                     let n = batch.receive(&listener, RUNS);
                     for slot in 0..n {
                         let client = batch.slots[slot].0;
+                        if batch.bytes(slot).starts_with(&BINDING) {
+                            batch.rewrite(slot, |request| reflect(request, client));
+                            down.push((slot, client));
+                            continue;
+                        }
                         match by_client.get(&client).filter(|_| batch.bytes(slot) != HELLO) {
                             Some(relay) => batch.send(&relays[*relay].socket, &[(slot, peer)]),
                             None => {
@@ -59,6 +69,8 @@ pub fn run(listen: SocketAddrV4, peer: SocketAddrV4) -> ! {
                             }
                         }
                     }
+                    batch.send(&listener, &down);
+                    down.clear();
                     if n < RUNS {
                         break;
                     }
@@ -85,6 +97,15 @@ pub fn run(listen: SocketAddrV4, peer: SocketAddrV4) -> ! {
         down.clear();
         batch.slots.clear();
     }
+}
+
+/// Makes an answer with XOR-MAPPED-ADDRESS of a request; how long it is.
+fn reflect(message: &mut [u8], client: SocketAddrV4) -> usize {
+    message[..4].copy_from_slice(&BOUND);
+    message[20..26].copy_from_slice(&[0, 0x20, 0, 8, 0, 1]);
+    message[26..28].copy_from_slice(&(client.port() ^ 0x2112).to_be_bytes());
+    message[28..32].copy_from_slice(&(u32::from(*client.ip()) ^ 0x2112_A442).to_be_bytes());
+    32
 }
 
 fn allocate(poll: &Poll, index: usize, ip: Ipv4Addr, client: SocketAddrV4) -> Relay {

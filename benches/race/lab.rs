@@ -17,6 +17,7 @@
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
+use crate::process::{LOAD_CORE, SERVER_CORE, cpu_of};
 use crate::sys;
 
 pub const CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 9, 1, 1);
@@ -26,9 +27,6 @@ pub const SECOND_PEER: Ipv4Addr = Ipv4Addr::new(10, 9, 2, 2);
 /// Where no kernel listens: it drops such frames at once, so that only [`sys::Wire`] takes them.
 pub const CLIENTS_MAC: [u8; 6] = [2, 0, 0, 9, 9, 9];
 pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 9, 0, 10];
-
-pub const SERVER_CORE: usize = 0;
-pub const LOAD_CORE: usize = 1;
 
 pub struct Lab {
     /// Holds the servers' namespace while its standard input is open.
@@ -138,12 +136,6 @@ impl Drop for Lab {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
-}
-
-/// The first word of a schedstat: nanoseconds on the CPU.
-pub fn cpu_of(schedstat: &str) -> u64 {
-    let text = std::fs::read_to_string(schedstat).unwrap_or_default();
-    text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
 }
 
 fn napi_threads(device: &str) -> Vec<u32> {

@@ -16,9 +16,14 @@
 #[path = "../../tests/support/counting.rs"]
 #[allow(dead_code)] // shared with tests, which use more of it
 mod counting;
+#[path = "../../tests/support/files.rs"]
+mod files;
 mod fleet;
 mod floor;
 mod lab;
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/report.rs"]
 mod report;
 mod rows;
 mod server;
@@ -29,14 +34,11 @@ mod traffic;
 #[allow(dead_code)] // shared with the bench `core`, which uses more of it
 mod world;
 
-use std::collections::BTreeMap;
-use std::process::Command;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use report::Line;
 use rows::{FULL, Profile, QUICK, Race, Row, SMOKE};
 use server::Kind;
-use ternd::time::DateTime;
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;
@@ -151,14 +153,15 @@ fn main() {
     if let [_, flag, listen, peer] = &std::env::args().collect::<Vec<_>>()[..]
         && flag == "--floor"
     {
-        sys::raise_file_limit();
+        files::raise_file_limit();
         floor::run(listen.parse().unwrap(), peer.parse().unwrap());
     }
     let o = options();
     let start = Instant::now();
-    let about = about(o.profile);
-    sys::raise_file_limit();
-    sys::pin_to(lab::LOAD_CORE);
+    let version = report::said("dpkg-query", &["-W", "-f", "${Version}", "coturn"]);
+    let about = report::about(format!("{}, {} rounds", o.profile.name, o.profile.rounds), version);
+    files::raise_file_limit();
+    process::pin_to(process::LOAD_CORE);
     let mut race = Race::new(o.profile, o.servers, o.rate, o.ternd);
 
     let mut lines: Vec<Line> = Vec::new();
@@ -180,26 +183,7 @@ fn main() {
         let document =
             std::fs::read_to_string(&file).unwrap_or_else(|e| usage(&format!("--write {file}: {e}")));
         let table = report::markdown(&about, &lines);
-        let document = report::put(&document, &table);
+        let document = report::put(&document, "race", &table);
         std::fs::write(&file, document.unwrap_or_else(|| usage("--write: the marks are missing"))).unwrap();
     }
-}
-
-/// Where and when this was measured.
-fn about(profile: Profile) -> BTreeMap<&'static str, String> {
-    let said = |command: &str, args: &[&str]| {
-        let output = Command::new(command).args(args).output();
-        output.map_or_else(|_| "?".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
-    };
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("?").to_owned();
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    BTreeMap::from([
-        ("CPU", cpu),
-        ("Kernel", said("uname", &["-r"])),
-        ("coturn", said("dpkg-query", &["-W", "-f", "${Version}", "coturn"])),
-        ("Measured", format!("{} UTC", DateTime(unix).to_string().replace('T', " "))),
-        ("Profile", format!("{}, {} rounds", profile.name, profile.rounds)),
-        ("ternd", env!("CARGO_PKG_VERSION").into()),
-    ])
 }

@@ -281,7 +281,7 @@ impl Race {
 
     fn bindings(&mut self, row: &str) -> Vec<Line> {
         let load = Load { way: Way::Binding, shape: Shape::Single };
-        let kinds = self.chosen(&[Coturn, Ternd]);
+        let kinds = self.chosen(&[Coturn, Ternd, Floor]);
         let mut fleets = self.fleets(&kinds, load, Transport::Udp, 1_000);
         let mut most = Line::new(row, "requests/s, loss < 0.1 %", &[AtLeast(3.0, Coturn)]);
         let mut cpu = Line::new(row, "CPU ns/request at that rate", &[]);
@@ -298,9 +298,9 @@ impl Race {
             for kind in self.chosen(&[Coturn, Ternd]) {
                 let count = self.profile.allocations;
                 let mut fleet = self.start(kind, Transport::Udp, count);
-                let before = fleet.server.cpu() + self.lab.napi_cpu();
+                let before = fleet.server.process.cpu() + self.lab.napi_cpu();
                 let took = fleet.allocate(&mut self.wire);
-                let spent = fleet.server.cpu() + self.lab.napi_cpu() - before;
+                let spent = fleet.server.process.cpu() + self.lab.napi_cpu() - before;
                 rate.push(kind, count as f64 / took.as_secs_f64());
                 cpu.push(kind, spent as f64 / 1e3 / count as f64);
             }
@@ -315,11 +315,11 @@ impl Race {
             for kind in self.chosen(&[Coturn, Ternd]) {
                 let count = self.profile.allocations;
                 let mut fleet = self.start(kind, Transport::Udp, count);
-                let before = fleet.server.memory();
+                let before = fleet.server.process.memory();
                 fleet.allocate(&mut self.wire);
                 fleet.permit(&mut self.wire, SocketAddrV4::new(lab::SECOND_PEER, 9_000));
                 fleet.bind(&mut self.wire);
-                let grown = fleet.server.memory().saturating_sub(before);
+                let grown = fleet.server.process.memory().saturating_sub(before);
                 bytes.push(kind, grown as f64 / count as f64);
             }
         }

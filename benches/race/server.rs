@@ -1,11 +1,9 @@
 //! A server under test: one process in the servers' namespace, on the servers' core.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use crate::lab::{self, LOAD_CORE, Lab, SERVER_CORE};
+use crate::lab::Lab;
+use crate::process::{LOAD_CORE, Process, SERVER_CORE};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -17,6 +15,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whom ternd runs against.
+    pub const RIVAL: Self = Self::Coturn;
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Coturn => "coturn",
@@ -69,7 +70,7 @@ impl Files {
 
 pub struct Server {
     pub kind: Kind,
-    child: Child,
+    pub process: Process,
     pub udp: SocketAddrV4,
     pub tls: SocketAddrV4,
 }
@@ -96,50 +97,7 @@ impl Server {
                 vec![this, "--floor".into(), udp.to_string(), crate::fleet::PEER.to_string()]
             }
         });
-        let child = Command::new(&line[0])
-            .args(&line[1..])
-            .stdin(Stdio::null())
-            .stdout(log())
-            .stderr(log())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{}: {e}", line[0]));
-        Self { kind, child, udp, tls }
-    }
-
-    /// Nanoseconds that each of its threads has spent on the CPU.
-    pub fn threads(&self) -> BTreeMap<String, u64> {
-        let tasks = std::fs::read_dir(self.proc().join("task"));
-        let of = |task: std::fs::DirEntry| {
-            let name = task.file_name().to_str()?.to_owned();
-            Some((name, lab::cpu_of(task.path().join("schedstat").to_str()?)))
-        };
-        tasks.into_iter().flatten().filter_map(|task| of(task.ok()?)).collect()
-    }
-
-    pub fn cpu(&self) -> u64 {
-        self.threads().values().sum()
-    }
-
-    /// Bytes of memory that are its own, and in RAM.
-    pub fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(self.proc().join("status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0");
-        line.trim().split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1_024
-    }
-
-    pub fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
-    fn proc(&self) -> std::path::PathBuf {
-        Path::new("/proc").join(self.child.id().to_string())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Self { kind, process: Process::start(&line, "RACE_LOG"), udp, tls }
     }
 }
 
@@ -186,12 +144,4 @@ level = "warn"
 "#,
         udp.ip()
     )
-}
-
-/// With RACE_LOG set, the server's own words are shown.
-fn log() -> Stdio {
-    if std::env::var_os("RACE_LOG").is_some() {
-        return Stdio::inherit();
-    }
-    Stdio::null()
 }

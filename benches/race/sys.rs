@@ -1,4 +1,4 @@
-//! What std does not offer: namespaces, pinning, frames on the wire, batches of datagrams.
+//! What std does not offer: namespaces, frames on the wire, batches of datagrams.
 //!
 //! [`Wire`] sends and receives whole Ethernet frames, past the kernel's UDP: a million packets per second cost the
 //! load's core less than the server's, so the load is not what is measured.
@@ -10,22 +10,6 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-/// Puts this thread, and what it starts, on one core.
-pub fn pin_to(core: usize) {
-    // SAFETY: the set is a plain value that outlives the call.
-    unsafe {
-        let mut set: libc::cpu_set_t = zeroed();
-        libc::CPU_SET(core, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
-    }
-}
-
-pub fn raise_file_limit() {
-    let limit = libc::rlimit { rlim_cur: 100_000, rlim_max: 100_000 };
-    // SAFETY: the limit is a plain value that outlives the call.
-    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-}
 
 /// This thread, and what it starts, gets a network of its own.
 pub fn unshare_network() -> io::Result<()> {
@@ -281,6 +265,12 @@ impl Batch {
 
     pub fn bytes(&self, slot: usize) -> &[u8] {
         &self.bytes[slot * RUN..][..self.slots[slot].1]
+    }
+
+    /// Writes one datagram over what is in the slot.
+    pub fn rewrite(&mut self, slot: usize, write: impl FnOnce(&mut [u8]) -> usize) {
+        let len = write(&mut self.bytes[slot * RUN..][..RUN]);
+        (self.slots[slot].1, self.slots[slot].2) = (len, len);
     }
 
     /// Fills free slots from the socket, which were not in use before; how many.

@@ -154,7 +154,7 @@ impl Traffic<'_> {
         let (size, burst) = load.shape();
         let mark = Mark { run: next_run(), size, start: Instant::now() };
         let mut latencies = Vec::with_capacity((rate * time.as_secs_f64() * 1.05) as usize);
-        let (threads, napi) = (self.fleet.server.threads(), self.lab.napi_cpu());
+        let (threads, napi) = (self.fleet.server.process.threads(), self.lab.napi_cpu());
         self.wire.dropped();
 
         let (mut offered, mut turn) = (0, 0_usize);
@@ -199,7 +199,7 @@ impl Traffic<'_> {
                 last = Instant::now();
             }
         }
-        let after = self.fleet.server.threads();
+        let after = self.fleet.server.process.threads();
         let spent = |(thread, cpu): (&String, &u64)| cpu - threads.get(thread).unwrap_or(&0);
         let threads: Vec<u64> = after.iter().map(spent).collect();
         latencies.sort_unstable();

@@ -118,7 +118,7 @@ impl Session {
                 assert!(payload.start <= payload.end && payload.end <= bytes.len());
                 assert!(self.clients.iter().any(|c| c.flow == flow));
             }
-            Verdict::ToShard { .. } => panic!("{verdict:?}"),
+            Verdict::Apart | Verdict::ToShard { .. } => panic!("{verdict:?}"),
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! What enters: an order. What leaves: a table for people, or the daemon's JSON as it is for programs.
 
+mod rooms;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,6 +47,11 @@ enum Order {
         /// Those after this one.
         #[arg(long, value_name = "ROOM")]
         after: Option<String>,
+    },
+    /// One room: look at it, lock it, close it, invite into it.
+    Room {
+        #[command(subcommand)]
+        what: rooms::Order,
     },
     /// End allocations. Their clients may come again while their credentials are good.
     Kick(Whom),
@@ -106,6 +113,11 @@ enum Credentials {
         #[arg(short, long, value_name = "TIME", value_parser = ttl)]
         ttl: Option<Duration>,
     },
+    /// Take one back: its allocations end, and it makes no new ones.
+    Revoke {
+        /// The user name as it was issued, with its time stamp.
+        username: String,
+    },
 }
 
 pub(super) fn run(args: &CtlArgs) -> ExitCode {
@@ -147,6 +159,7 @@ fn request(order: &Order) -> (Method, &'static str, Vec<(&'static str, String)>)
             (Method::POST, "/v1/kick", whom.into_iter().flatten().collect())
         }
         Order::Rooms { after } => (Method::GET, "/v1/rooms", given("after", after).into_iter().collect()),
+        Order::Room { what } => what.request(),
         Order::PutOut { room, peer, ban } => {
             let ban = ban.map(|ban| ("ban", ban.as_secs().to_string()));
             let whom = [Some(("room", room.clone())), Some(("peer", peer.clone())), ban];
@@ -156,6 +169,9 @@ fn request(order: &Order) -> (Method, &'static str, Vec<(&'static str, String)>)
             let ttl = ttl.map(|ttl| ("ttl", ttl.as_secs().to_string()));
             let parameters = [Some(("user", user.clone())), ttl];
             (Method::POST, "/v1/credentials", parameters.into_iter().flatten().collect())
+        }
+        Order::Credentials { what: Credentials::Revoke { username } } => {
+            (Method::POST, "/v1/revoke", vec![("username", username.clone())])
         }
         Order::Drain => (Method::POST, "/v1/drain", Vec::new()),
         Order::Reload => (Method::POST, "/v1/reload", Vec::new()),
@@ -202,9 +218,13 @@ fn unreachable(socket: &Path, error: &io::Error) -> String {
 fn shown(order: &Order, answer: &Value) -> String {
     match order {
         Order::Allocations { .. } => allocations(answer),
-        Order::Rooms { .. } => rooms(answer),
+        Order::Rooms { .. } => rooms::table_of(answer.as_array().into_iter().flatten()),
+        Order::Room { what } => what.shown(answer),
         Order::PutOut { .. } => "put out\n".into(),
-        Order::Kick(_) => format!("{} allocations ended\n", answer["ended"]),
+        Order::Credentials { what: Credentials::Issue { .. } } => credential(answer),
+        Order::Kick(_) | Order::Credentials { what: Credentials::Revoke { .. } } => {
+            format!("{} allocations ended\n", answer["ended"])
+        }
         Order::Reload => {
             let notes = answer["notes"].as_array().into_iter().flatten();
             let notes: String = notes.map(|note| format!("note: {}\n", word(note))).collect();
@@ -212,6 +232,16 @@ fn shown(order: &Order, answer: &Value) -> String {
         }
         _ => pairs(answer, ""),
     }
+}
+
+/// A credential, and a line for each URL it is for.
+fn credential(answer: &Value) -> String {
+    let servers = answer["iceServers"].as_array().into_iter().flatten();
+    let urls = servers.flat_map(|server| server["urls"].as_array().into_iter().flatten());
+    let row = |name: &str, value| [name.to_owned(), word(value)];
+    let rest = ["password", "ttl", "expires_at"].map(|key| row(key, &answer[key]));
+    let rest: Vec<_> = rest.into_iter().chain(urls.map(|url| row("url", url))).collect();
+    table(row("username", &answer["username"]), &rest)
 }
 
 /// One line for each field of an object.
@@ -244,28 +274,6 @@ fn allocations(answer: &Value) -> String {
         ]
     };
     let rows: Vec<_> = answer.as_array().into_iter().flatten().map(row).collect();
-    table(HEAD.map(String::from), &rows)
-}
-
-/// One line for each member.
-fn rooms(answer: &Value) -> String {
-    const HEAD: [&str; 6] = ["ROOM", "STATE", "PEER", "NAME", "FROM", "IS"];
-    let of_room = |room: &Value| {
-        let flags = [("pin", "PIN"), ("locked", "locked")];
-        let state: Vec<_> =
-            flags.iter().filter(|(key, _)| room[key] == true).map(|(_, name)| *name).collect();
-        let (name, state) =
-            (word(&room["room"]), if state.is_empty() { "open".into() } else { state.join(", ") });
-        let row = move |member: &Value| {
-            let here = if member["here"] == true { "here" } else { "away" };
-            let rank = if member["moderator"] == true { ", moderator" } else { "" };
-            let fields = ["peer", "name", "from"].map(|key| word(&member[key]));
-            let [peer, called, from] = fields;
-            [name.clone(), state.clone(), peer, called, from, format!("{here}{rank}")]
-        };
-        room["members"].as_array().into_iter().flatten().map(row).collect::<Vec<_>>()
-    };
-    let rows: Vec<_> = answer.as_array().into_iter().flatten().flat_map(of_room).collect();
     table(HEAD.map(String::from), &rows)
 }
 

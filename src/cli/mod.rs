@@ -1,5 +1,5 @@
-//! The command line: `ternd serve`, `ternd check-config`, `ternd credentials`, `ternd check`, `ternd ctl`,
-//! `ternd default-config`.
+//! The command line: `ternd serve`, `ternd check-config`, `ternd credentials`, `ternd invite`, `ternd check`,
+//! `ternd ctl`, `ternd default-config`.
 //!
 //! What enters: arguments. What leaves: an exit code; results on stdout, everything else on stderr.
 
@@ -7,6 +7,7 @@ mod check;
 mod coturn;
 mod credentials;
 mod ctl;
+mod invite;
 mod pages;
 mod summary;
 
@@ -32,6 +33,8 @@ Examples:
       look at a configuration first, then use it
   ternd credentials --config /etc/ternd/ternd.toml --user alice --ttl 1h
       a user name and a password for any TURN client, good for an hour
+  ternd invite demo --config /etc/ternd/ternd.toml --name Bob --ttl 2h
+      a link that lets Bob into the room, whatever PIN or token others need
   ternd check --secret-file secret turn:turn.example.org
       does a client reach the server, and does it relay? And if not, why?
   ternd ctl allocations --user alice
@@ -78,12 +81,18 @@ enum Command {
     /// username = "<unix time it ends>:<user>", password = base64(HMAC-SHA1(secret, username)): what coturn and
     /// its REST API use too. The field "try" is a command of Debian's coturn package that relays with it.
     Credentials(CredentialsArgs),
+    /// Print a link that lets into a room for a while.
+    ///
+    /// Who opens it needs no PIN, and comes in where rooms.join is "token". The token behind the # is signed with
+    /// rooms.invite-secret; browsers send it to no web server. Where that secret is not set, the running daemon has one
+    /// of its own: ternd ctl room invite.
+    Invite(invite::InviteArgs),
     /// Check a STUN or TURN server, any, step by step as a client: what works, and what to do where it does not.
     ///
     /// DNS, TCP, TLS and certificate, Binding, Allocate, permission, channel, a datagram relayed both ways. Exit code
     /// 0: nothing failed; 1: something did, and the row says why.
     Check(Box<check::CheckArgs>),
-    /// Look after the running daemon: status, allocations, kick, credentials, drain, reload, log levels, metrics.
+    /// Look after the running daemon: status, allocations, kick, rooms, invites, credentials, drain, reload, log levels, metrics.
     Ctl(Box<ctl::CtlArgs>),
     /// Print a configuration file with every key, its default, and what it does.
     DefaultConfig,
@@ -179,6 +188,7 @@ fn run(command: Command) -> ExitCode {
         Command::Serve { config } => serve(config.as_deref()),
         Command::CheckConfig { file } => check_config(&file),
         Command::Credentials(args) => credentials::run(&args),
+        Command::Invite(args) => invite::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Ctl(args) => ctl::run(&args),
         Command::DefaultConfig => print(config::FULL),

@@ -43,6 +43,8 @@ mod tests {
         let page = |name: &str| fs::read_to_string(directory.path().join("man").join(name)).unwrap();
         assert!(page("ternd.1").contains("Exit codes"));
         assert!(page("ternd-ctl-kick.1").contains("allocation"));
+        assert!(page("ternd-ctl-room-close.1").contains("everybody"));
+        assert!(page("ternd-invite.1").contains("secret"));
         assert!(page("ternd-check.1").contains("Binding"));
         for name in ["ternd.bash", "_ternd", "ternd.fish"] {
             assert!(directory.path().join("completions").join(name).is_file(), "{name}");

@@ -52,6 +52,12 @@ fn wrong_lines_are_refused_with_exit_code_2() {
         "ternd credentials --user alice --secret x --ttl soon",
         "ternd credentials --user alice --secret x --ttl 0",
         "ternd credentials --user alice --secret x --ttl 366d",
+        "ternd invite demo",
+        "ternd invite --config x",
+        "ternd invite demo --config x --secret-file y",
+        "ternd invite demo --config x --role king",
+        "ternd ctl room",
+        "ternd ctl room show",
     ] {
         assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
     }

@@ -308,15 +308,28 @@ fn rooms(config: &Config, report: &Report<'_>) {
     }
     let tokens = report.has("rooms.jwt.keys")
         || report.has("rooms.jwt.jwks-file")
+        || report.has("rooms.jwt.jwks-url")
         || report.has("rooms.invite-secret")
         || report.has("rooms.invite-secret-file");
     for (path, access) in
         [("rooms.create", rooms.create), ("rooms.join", rooms.join), ("ice.issue", rooms.ice)]
     {
         if access == Access::Token && !tokens {
-            let fix = "set rooms.jwt.keys, rooms.jwt.jwks-file or rooms.invite-secret";
+            let fix = "set rooms.jwt.keys, rooms.jwt.jwks-file, rooms.jwt.jwks-url or rooms.invite-secret";
             report.warn(path, "there is no key for tokens, so nobody has one", fix);
         }
+    }
+    if report.has("rooms.jwt.jwks-ca") && config.jwt.fetched.url.as_ref().is_none_or(|url| !url.secure) {
+        let fix = "set rooms.jwt.jwks-url to an https:// URL, or remove it";
+        report.error("rooms.jwt.jwks-ca", "there is nothing whose certificate it is for", fix);
+    }
+    if config.jwt.fetched.refresh < config.jwt.fetched.cooldown {
+        let path = written(report, ["rooms.jwt.jwks-refresh", "rooms.jwt.jwks-cooldown"]);
+        report.error(
+            path,
+            "jwks-refresh is below jwks-cooldown",
+            "raise jwks-refresh or lower jwks-cooldown",
+        );
     }
     if rooms.capacity > 8 {
         let what = format!("each browser sends its video {} times", rooms.capacity - 1);

@@ -22,6 +22,7 @@ mod problem;
 mod reader;
 mod rooms;
 mod sections;
+mod url;
 mod values;
 
 use std::fmt;
@@ -39,6 +40,7 @@ use crate::{auth, ice, signal, turn};
 pub use acme::{Acme, Challenge, ExternalAccount};
 pub use files::{Disk, Files};
 pub use problem::{Problem, Severity};
+pub use url::WebUrl;
 pub use values::{duration_from_text, without_line_end};
 
 /// `etc/ternd.full.toml`: every key with its default and what it does.
@@ -230,6 +232,38 @@ pub struct Jwt {
     pub keys: Vec<JwtKey>,
     /// The content of a JWKS file.
     pub jwks: Option<Vec<u8>>,
+    /// Where more keys are published, and how often to look.
+    pub fetched: FetchedKeys,
+}
+
+/// Keys that are fetched while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct FetchedKeys {
+    /// Where from. `None`: from nowhere.
+    pub url: Option<WebUrl>,
+    /// The authorities that its certificate may come from, in PEM; `None`: those that this machine trusts.
+    pub ca: Option<Vec<u8>>,
+    /// The longest time between two looks.
+    pub refresh: Duration,
+    /// The shortest time between two looks.
+    pub cooldown: Duration,
+    /// How long a look may take.
+    pub timeout: Duration,
+    /// Bytes of the set.
+    pub max_bytes: usize,
+}
+
+impl Default for FetchedKeys {
+    fn default() -> Self {
+        Self {
+            url: None,
+            ca: None,
+            refresh: Duration::from_secs(3600),
+            cooldown: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+            max_bytes: 256 * 1024,
+        }
+    }
 }
 
 /// A key for tokens.
@@ -326,6 +360,18 @@ impl Config {
             tls: ports(&self.listen.tls),
             ..self.ice.clone()
         }
+    }
+}
+
+impl Config {
+    /// What to send to whom a token invites. It stands behind `#`: no server sees it, and no log has it.
+    pub fn invite_link(&self, host: &ice::Host, room: &str, token: &str) -> String {
+        let room: String = form_urlencoded::byte_serialize(room.as_bytes()).collect();
+        let port = match self.listen.tls.first().map_or(443, SocketAddr::port) {
+            443 => String::new(),
+            port => format!(":{port}"),
+        };
+        format!("https://{host}{port}/r/{room}#token={token}")
     }
 }
 

@@ -4,10 +4,12 @@ use zeroize::Zeroizing;
 
 use super::reader::{Node, Read, Table};
 use super::sections::MILLION;
+use super::url::web_url;
 use super::values::{
-    count, duration, file, flag, list, name, one_of, secret, secret_file, small_count, without_line_end,
+    authorities, count, duration, file, flag, list, name, one_of, secret, secret_file, small_count,
+    without_line_end,
 };
-use super::{Jwt, JwtKey, JwtKind};
+use super::{FetchedKeys, Jwt, JwtKey, JwtKind};
 use crate::auth::Secret;
 use crate::signal::{self, Access};
 
@@ -108,6 +110,13 @@ pub(super) fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings, jwt: &mut J
         t.key("keys", &mut keys, list(jwt_key));
         jwt.keys = keys.into_iter().flatten().collect();
         t.key("jwks-file", &mut jwt.jwks, |n| Ok(file(n)?.1));
+        let FetchedKeys { url, ca, refresh, cooldown, timeout, max_bytes } = &mut jwt.fetched;
+        t.optional("jwks-url", url, web_url);
+        t.key("jwks-ca", ca, authorities);
+        t.key("jwks-refresh", refresh, duration(60..=7 * 86_400));
+        t.key("jwks-cooldown", cooldown, duration(1..=3600));
+        t.key("jwks-timeout", timeout, duration(1..=60));
+        t.key("jwks-bytes", max_bytes, count(1024..=1 << 20));
     });
 }
 

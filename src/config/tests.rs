@@ -278,6 +278,36 @@ fn keys_of_tokens_are_bytes_or_base64() {
     only(&errors_with(&twice, &files), &["auth.oauth.keys", "two keys have the id \"k\""]);
 }
 
+#[test]
+fn keys_are_fetched_from_where_they_can_be_trusted() {
+    let (certificate, _) = self_signed();
+    let files = files(&[("ca.pem", &certificate), ("none", "no certificate")]);
+    let jwt = |rest: &str| format!("[rooms.jwt]\n{rest}");
+    let fetched = parse(&jwt("jwks-url = 'https://id.example.org:444/k?v=1'\njwks-ca = 'ca.pem'"), &files);
+    let fetched = fetched.unwrap().config.jwt.fetched;
+    let url = fetched.url.unwrap();
+    assert_eq!((url.secure, &*url.host, url.port, &*url.path), (true, "id.example.org", 444, "/k?v=1"));
+    assert_eq!(fetched.ca.as_deref(), Some(certificate.as_bytes()));
+    for local in ["http://127.0.0.1:8080/k", "http://[::1]/k", "http://localhost/k"] {
+        assert!(!good(&jwt(&format!("jwks-url = '{local}'"))).jwt.fetched.url.unwrap().secure, "{local}");
+    }
+    let wrong = |rest: &str| errors_with(&jwt(rest), &files);
+    only(
+        &wrong("jwks-url = 'http://id.example.org/k'"),
+        &["rooms.jwt.jwks-url", "keys of its own", "https://"],
+    );
+    only(
+        &wrong("jwks-url = 'id.example.org'"),
+        &["rooms.jwt.jwks-url", "not a URL", "https://id.example.org"],
+    );
+    only(
+        &wrong("jwks-url = 'https://h/'\njwks-ca = 'none'"),
+        &["rooms.jwt.jwks-ca", "no certificate in the file", "PEM"],
+    );
+    only(&wrong("jwks-ca = 'ca.pem'"), &["rooms.jwt.jwks-ca", "nothing whose certificate", "jwks-url"]);
+    only(&wrong("jwks-refresh = '1m'\njwks-cooldown = '10m'"), &["rooms.jwt.jwks-refresh", "jwks-cooldown"]);
+}
+
 // What is refused.
 
 #[test]

@@ -39,7 +39,7 @@ pub(super) fn answer<B>(peer: &Peer, request: &Request<B>) -> Option<Reply> {
         return Some(with_type(StatusCode::OK, "application/octet-stream", proof.into()));
     }
     (peer.door == Door::Redirect).then(|| {
-        let https = shared.settings.tls.first().map_or(443, std::net::SocketAddr::port);
+        let https = shared.listeners.https().unwrap_or(443);
         redirect(request, https).unwrap_or_else(Reply::from)
     })
 }

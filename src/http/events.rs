@@ -290,6 +290,7 @@ async fn take(
     let stream = shared.streams.get(&sent.connection).ok_or_else(Failure::session_expired)?;
     stream.heard.store(now(shared), Ordering::Relaxed);
     for message in sent.messages {
+        shared.prepare_for(message.get()).await;
         shared.hub.received(shared, stream.id, message.get());
         // As on a WebSocket: the receivers come first.
         tokio::task::yield_now().await;

@@ -12,14 +12,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::limits::Seldom;
+use super::listen::{Listeners, Rebound};
 use super::prefixed::Prefixed;
-use super::{Counters, Door, Live, Peer, Services, Settings, Shared, StartError, listen, proxied, routes};
+use super::{Counters, Door, Live, Peer, Services, Settings, Shared, StartError, proxied, routes};
 use crate::net::admission::{StreamLimits, StreamTicket};
 use crate::net::tls::ACME_TLS_1;
 use crate::signal;
@@ -27,8 +28,10 @@ use crate::signal;
 /// Bound, and ready to [`run`](Self::run).
 pub struct Server {
     shared: Arc<Shared>,
-    listeners: Vec<(Door, SocketAddr, TcpListener)>,
+    bound: Rebound,
     stop: watch::Sender<bool>,
+    /// Ends when the last listener and the last connection are gone.
+    gone: mpsc::Receiver<()>,
 }
 
 /// What a server can be asked while it runs. Cheap to clone.
@@ -61,7 +64,7 @@ impl Handle {
         self.0.hub.act(&self.0, |rooms, _| rooms.drain(after));
     }
 
-    /// The first `max` rooms after the one of this name. Takes the lock of the rooms, as the next three do.
+    /// The first `max` rooms after the one of this name. Takes the lock of the rooms, as the next ones do.
     pub fn rooms(&self, after: Option<&str>, max: usize) -> Vec<signal::RoomListing> {
         self.0.hub.ask(|rooms| rooms.list(after, max))
     }
@@ -71,16 +74,53 @@ impl Handle {
         self.0.hub.ask(signal::Rooms::reports)
     }
 
+    /// One room, if there is one of this name.
+    pub fn room(&self, name: &str) -> Option<signal::RoomListing> {
+        self.0.hub.ask(|rooms| rooms.room(name))
+    }
+
+    /// Locks a room, or unlocks it. `false`: there is no such room.
+    pub fn lock_room(&self, name: &str, locked: bool) -> bool {
+        self.0.hub.act(&self.0, |rooms, _| rooms.lock_room(name, locked))
+    }
+
+    /// Puts everybody out of a room, which ends with that; how many these were.
+    pub fn close_room(&self, name: &str) -> usize {
+        self.0.hub.act(&self.0, |rooms, now| rooms.close_room(now, name))
+    }
+
+    /// An invite that says this, signed with what the rooms sign theirs with.
+    pub fn invite(&self, claims: &signal::Claims) -> String {
+        self.0.hub.ask(|rooms| rooms.sign_invite(claims))
+    }
+
     /// Puts a member out of its room. `false`: there is none of this id.
     pub fn kick(&self, room: &str, peer: &str, ban: Duration) -> bool {
         self.0.hub.act(&self.0, |rooms, now| rooms.kick_out(now, room, peer, ban))
     }
 
-    /// Goes on with other settings, and other bounds on connections: in total, and of one address.
+    /// Goes on with other settings, and other bounds on connections: in total, and of one address. Must be called in a
+    /// tokio runtime.
     pub fn reload(&self, live: Live, total: usize, per_address: usize) {
         self.0.places.set_limits(StreamLimits { total, per_address });
         self.0.hub.reload(live.rooms.clone());
+        let tokens = live.tokens.clone();
         self.0.live.store(Arc::new(live));
+        self.0.follow_keys(&tokens);
+    }
+
+    /// Binds the listeners of `settings` that are not there yet. Nothing changes until [`Self::listen`].
+    ///
+    /// # Errors
+    /// [`StartError`] for the first that can't be had.
+    pub fn bind(&self, settings: &Settings) -> Result<Rebound, StartError> {
+        self.0.listeners.bind(settings)
+    }
+
+    /// Listens on what was bound, and on what was removed no more; connections stay. Like [`Self::bind`] it must be
+    /// called in a tokio runtime.
+    pub fn listen(&self, rebound: Rebound) {
+        self.0.listeners.listen(&self.0, rebound);
     }
 
     /// Exchanges the certificate: the next handshake is made with it.
@@ -113,28 +153,17 @@ impl Server {
     /// # Errors
     /// [`StartError`] for the first address that can't be listened on.
     #[expect(clippy::unused_async, reason = "says that it needs the runtime")]
-    pub async fn bind(mut settings: Settings, services: Services) -> Result<Self, StartError> {
-        let behind = |door, addresses: &[SocketAddr]| addresses.iter().map(|at| (door, *at)).collect();
-        let all: [Vec<_>; 3] = [
-            behind(Door::Tls, &settings.tls),
-            behind(Door::Plain, &settings.plain),
-            behind(Door::Redirect, &settings.redirect),
-        ];
-        let mut listeners = Vec::new();
-        for (door, address) in all.concat() {
-            let listener = listen::bind(address, &settings.inherited)?;
-            let bound = listener.local_addr().map_err(|error| StartError { address, error })?;
-            listeners.push((door, bound, listener));
-        }
-        // Where browsers are sent to.
-        settings.tls = listeners.iter().filter(|l| l.0 == Door::Tls).map(|l| l.1).collect();
+    pub async fn bind(settings: Settings, services: Services) -> Result<Self, StartError> {
+        let (alive, gone) = mpsc::channel(1);
         let (stop, stopping) = watch::channel(false);
-        Ok(Self { shared: Arc::new(Shared::new(settings, services, stopping)), listeners, stop })
+        let listeners = Listeners::new(alive);
+        let bound = listeners.bind(&settings)?;
+        Ok(Self { shared: Arc::new(Shared::new(settings, services, stopping, listeners)), bound, stop, gone })
     }
 
     /// Where it listens, with the ports that were really taken.
     pub fn listeners(&self) -> Vec<(Door, SocketAddr)> {
-        self.listeners.iter().map(|(door, address, _)| (*door, *address)).collect()
+        self.bound.added().collect()
     }
 
     /// Answers questions while the server runs.
@@ -145,24 +174,21 @@ impl Server {
     /// Serves until `shutdown`; then closes the listeners, lets requests end, closes WebSockets with 1001, and
     /// returns when all are gone or [`Settings::linger`] is over.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { shared, listeners, stop } = self;
-        let (alive, mut gone) = mpsc::channel(1);
+        let Self { shared, bound, stop, mut gone } = self;
+        shared.listeners.listen(&shared, bound);
         let mut tasks = JoinSet::new();
-        for (door, address, listener) in listeners {
-            tasks.spawn(accept(shared.clone(), door, address, listener, alive.clone()));
-        }
         let timed = shared.clone();
         tasks.spawn(async move { timed.hub.run_timers(&timed).await });
 
         shutdown.await;
         stop.send_replace(true);
+        shared.listeners.close();
         tasks.shutdown().await;
         shared.hub.stop();
         #[cfg(feature = "socketio")]
         if let Some(classic) = &shared.classic {
             let _ = timeout(shared.settings.linger, classic.close()).await;
         }
-        drop(alive);
         // Nothing is ever sent: this ends when the last connection drops its end.
         let _ = timeout(shared.settings.linger + Duration::from_secs(1), gone.recv()).await;
     }
@@ -171,17 +197,23 @@ impl Server {
 /// How long to wait after an error that is not of one connection, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-async fn accept(
+/// Accepts until `removed`.
+pub(super) async fn accept(
     shared: Arc<Shared>,
     door: Door,
     local: SocketAddr,
     listener: TcpListener,
+    mut removed: oneshot::Receiver<()>,
     alive: mpsc::Sender<()>,
 ) {
     let (errors, crowd) = (Seldom::new(), Seldom::new());
     let now = || shared.services.clock.now().instant;
     loop {
-        let (stream, address) = match listener.accept().await {
+        let accepted = tokio::select! {
+            _ = &mut removed => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 shared.counters.accept_errors.add();

@@ -1,8 +1,8 @@
 //! The endpoint `/v1/ice`: who asks, and with which parameters.
 //!
 //! ```text
-//! request ─► Origin allowed? ─► parameters: query, then form or JSON ─► API key, or own page at its rate ─► crate::ice
-//!             403                400 408 413                             401 429                             400 503
+//! request ─► Origin allowed? ─► parameters: query, then form or JSON ─► API key; token or own page, at a rate ─► crate::ice
+//!             403                400 408 413                             401 429                                  400 503
 //! ```
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -57,7 +57,7 @@ async fn respond(
     let body = tokio::time::timeout(timeout, collect(body)).await.map_err(|_| Failure::timeout())??;
     parameters.read_body(text(request.headers(), header::CONTENT_TYPE), &body).map_err(refused)?;
 
-    let known = authorize(peer, request, &parameters, caller)?;
+    let known = authorize(peer, request, &parameters, caller).await?;
     issue(peer, request, &parameters, known)
 }
 
@@ -90,21 +90,20 @@ async fn collect(body: Incoming) -> Result<Bytes, Failure> {
 }
 
 /// Who may have a credential. `true`: who showed a key.
-fn authorize(
+async fn authorize(
     peer: &Peer,
     request: &Request<()>,
     parameters: &Parameters,
     caller: Caller<'_>,
 ) -> Result<bool, Failure> {
-    let live = peer.shared.live();
-    let Live { ice: settings, tokens, rooms, .. } = &**live;
-    let clock = peer.shared.services.clock;
+    let live = peer.shared.live().clone();
+    let Live { ice: settings, rooms, .. } = &*live;
     if rooms.ice == Access::Never {
         return Err(Failure::forbidden("This server gives no credentials (ice.issue)"));
     }
     let headers = request.headers();
-    let shown = shown_key(text(headers, header::AUTHORIZATION), text(headers, "x-api-key"));
-    if let Some(shown) = shown.or(parameters.key()) {
+    let in_header = shown_key(text(headers, header::AUTHORIZATION), text(headers, "x-api-key"));
+    if let Some(shown) = in_header.or(parameters.key()) {
         // Each key is compared whole, so that time tells nothing of where a wrong one differs.
         let known = settings
             .api_keys
@@ -113,23 +112,26 @@ fn authorize(
         if known.into() {
             return Ok(true);
         }
-        // A JWT has three parts.
-        if tokens.is_empty() || shown.split('.').count() != 3 {
+        // A token has three parts.
+        if shown.split('.').count() != 3 {
             return Err(Failure::unauthorized("This API key is not one of ice.api-keys"));
         }
-        let claims = tokens.verify(shown).and_then(|claims| claims.check(clock.now()).map(|()| claims));
+        if in_header.is_none() {
+            let message = "A token belongs in the header Authorization (Bearer): URLs end up in logs";
+            return Err(Failure::unauthorized(message));
+        }
+        peer.shared.prepare(shown).await;
+        let claims = peer.shared.hub.read_token(&peer.shared, shown);
         let claims = claims.map_err(|bad| Failure::unauthorized(bad.to_string()))?;
-        return match rooms.ice.allows(claims.may_relay) {
-            true => Ok(false),
-            false => Err(Failure::forbidden("This token gives no credentials ('may-relay')")),
-        };
-    }
-    if rooms.ice != Access::Any || !settings.demo || !origin::is_own_page(request, caller) {
+        if !rooms.ice.allows(claims.may_relay) {
+            return Err(Failure::forbidden("This token gives no credentials ('may-relay')"));
+        }
+    } else if rooms.ice != Access::Any || !settings.demo || !origin::is_own_page(request, caller) {
         let message = "An API key is needed: Authorization: Bearer KEY, X-API-Key: KEY, or ?key=KEY";
         return Err(Failure::unauthorized(message));
     }
     let now = peer.shared.services.clock.now().instant;
-    peer.shared.demo_rate.take(peer.client(request.headers()), now).map_err(|after| {
+    peer.shared.demo_rate.take(peer.client(headers), now).map_err(|after| {
         peer.shared.counters.rate_limited.add();
         Failure::rate_limited(after)
     })?;

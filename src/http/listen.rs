@@ -1,10 +1,14 @@
 //! Listening sockets.
 
-use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, io};
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Door, Settings, Shared, front};
+use crate::net::listen::{self as net, covers};
 
 /// Why the server can't start. Displays with the address and a way out.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +26,7 @@ fn way_out(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!(
-                "another program has this port (`ss -ltnp 'sport = :{port}'` shows which): stop it, or take another"
+                "another program, or another kind of listener of this one, has this port (`ss -ltnp 'sport = :{port}'` shows which): stop it, or take another"
             )
         }
         io::ErrorKind::PermissionDenied => {
@@ -38,32 +42,126 @@ fn way_out(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// Binds an address. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` go together.
-/// What is bound already is taken over.
-pub(super) fn bind(
-    address: SocketAddr,
-    inherited: &[std::net::TcpListener],
-) -> Result<TcpListener, StartError> {
-    let found = inherited.iter().find(|l| l.local_addr().is_ok_and(|bound| bound == address));
-    let listener = match found {
-        Some(listener) => listener.try_clone().and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener)
-        }),
-        None => socket(address),
-    };
-    listener.map_err(|error| StartError { address, error })
+/// A listener that is bound, and not yet served.
+struct Bound {
+    listener: Listener,
+    socket: TcpListener,
 }
 
-fn socket(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+/// An address that is listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listener {
+    door: Door,
+    /// As the settings name it: port 0 stands for any.
+    wanted: SocketAddr,
+    bound: SocketAddr,
+}
+
+/// Listeners that are bound and not served yet, and those that are to go. Dropped, it has changed nothing.
+pub struct Rebound {
+    added: Vec<Bound>,
+    removed: Vec<Listener>,
+}
+
+impl fmt::Debug for Rebound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (added, removed): (Vec<_>, Vec<_>) = (self.added().collect(), self.removed().collect());
+        f.debug_struct("Rebound").field("added", &added).field("removed", &removed).finish()
     }
-    // A restart must not wait for connections of the last run.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    TcpListener::from_std(socket.into())
+}
+
+impl Rebound {
+    /// What is listened on from here on, with the ports that were really taken.
+    pub fn added(&self) -> impl Iterator<Item = (Door, SocketAddr)> {
+        self.added.iter().map(|Bound { listener, .. }| (listener.door, listener.bound))
+    }
+
+    /// What nobody can connect to any more.
+    pub fn removed(&self) -> impl Iterator<Item = (Door, SocketAddr)> {
+        self.removed.iter().map(|listener| (listener.door, listener.bound))
+    }
+}
+
+/// All listeners that accept.
+pub(super) struct Listeners(Mutex<Open>);
+
+struct Open {
+    /// The accepting task of each ends when its sender is dropped.
+    listeners: Vec<(Listener, oneshot::Sender<()>)>,
+    /// While a clone of it lives, the server is not done. `None`: it stops, and listens on nothing more.
+    alive: Option<mpsc::Sender<()>>,
+}
+
+impl Listeners {
+    pub(super) fn new(alive: mpsc::Sender<()>) -> Self {
+        Self(Mutex::new(Open { listeners: Vec::new(), alive: Some(alive) }))
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Binds what of these is new. Must be called in a tokio runtime.
+    pub(super) fn bind(&self, settings: &Settings) -> Result<Rebound, StartError> {
+        let all = [
+            (Door::Tls, &settings.tls),
+            (Door::Plain, &settings.plain),
+            (Door::Redirect, &settings.redirect),
+        ];
+        let wanted =
+            all.into_iter().flat_map(|(door, addresses)| addresses.iter().map(move |at| (door, *at)));
+        let wanted: Vec<_> = wanted.collect();
+        let open: Vec<Listener> = self.open().listeners.iter().map(|(listener, _)| *listener).collect();
+        let removed = open.iter().filter(|l| !wanted.contains(&(l.door, l.wanted))).copied().collect();
+        let mut added: Vec<Bound> = Vec::new();
+        for (door, wanted) in wanted {
+            let mut ours = open.iter().chain(added.iter().map(|bound| &bound.listener));
+            if ours.clone().any(|l| (l.door, l.wanted) == (door, wanted)) {
+                continue;
+            }
+            let is_ours = ours.any(|l| covers(l.bound, wanted) || covers(wanted, l.bound));
+            let socket = bind(wanted, &settings.inherited, is_ours)?;
+            let bound = socket.local_addr().map_err(|error| StartError { address: wanted, error })?;
+            added.push(Bound { listener: Listener { door, wanted, bound }, socket });
+        }
+        Ok(Rebound { added, removed })
+    }
+
+    /// Accepts on what was bound, and on what was removed no more. Must be called in a tokio runtime.
+    pub(super) fn listen(&self, shared: &Arc<Shared>, rebound: Rebound) {
+        let mut open = self.open();
+        open.listeners.retain(|(listener, _)| !rebound.removed.contains(listener));
+        let Some(alive) = open.alive.clone() else { return };
+        for Bound { listener, socket } in rebound.added {
+            let (keep, removed) = oneshot::channel();
+            let accepting =
+                front::accept(shared.clone(), listener.door, listener.bound, socket, removed, alive.clone());
+            tokio::spawn(accepting);
+            open.listeners.push((listener, keep));
+        }
+    }
+
+    /// The port of HTTPS, if there is one.
+    pub(super) fn https(&self) -> Option<u16> {
+        let open = self.open();
+        let tls = open.listeners.iter().find(|(listener, _)| listener.door == Door::Tls);
+        tls.map(|(listener, _)| listener.bound.port())
+    }
+
+    /// Listens on nothing, for ever.
+    pub(super) fn close(&self) {
+        let mut open = self.open();
+        (open.listeners, open.alive) = (Vec::new(), None);
+    }
+}
+
+/// Binds an address. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` go together.
+/// What is bound already is taken over. With `is_ours` another listener of this server has a part of the address.
+pub(super) fn bind(
+    address: SocketAddr,
+    inherited: &[StdListener],
+    is_ours: bool,
+) -> Result<TcpListener, StartError> {
+    let socket = net::for_one(address, inherited, is_ours).map_err(|error| error.source);
+    socket.and_then(TcpListener::from_std).map_err(|error| StartError { address, error })
 }

@@ -22,6 +22,7 @@ mod events;
 mod front;
 mod hub;
 mod ice;
+mod jwks;
 mod limits;
 mod listen;
 mod origin;
@@ -46,7 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use sha2::{Digest, Sha256};
 
 use crate::auth::Authenticator;
@@ -56,7 +57,8 @@ use crate::{ice as ice_core, signal};
 
 pub use challenges::Challenges;
 pub use front::{Figures, Handle, Server};
-pub use listen::StartError;
+pub use jwks::JwksSource;
+pub use listen::{Rebound, StartError};
 pub use proxied::Proxies;
 pub use tokens::{BadKey, TokenKind, Tokens};
 
@@ -242,6 +244,12 @@ pub struct Counters {
     pub room_credentials: Counter,
     /// Requests refused for their rate.
     pub rate_limited: Counter,
+    /// Looks at `rooms.jwt.jwks-url` that brought keys.
+    pub jwks_looks: Counter,
+    /// Looks that brought none.
+    pub jwks_failures: Counter,
+    /// Tokens that named a key that was not there, too soon after the last look.
+    pub jwks_postponed: Counter,
     /// WebSockets opened.
     pub websockets: Counter,
     /// Event streams opened.
@@ -258,6 +266,8 @@ struct Shared {
     /// Of these only what never changes is used; the rest is in `live`.
     services: Services,
     live: ArcSwap<Live>,
+    /// The keys that are fetched.
+    jwks: ArcSwapOption<jwks::Jwks>,
     counters: Arc<Counters>,
     pages: pages::Pages,
     static_files: Option<static_files::StaticFiles>,
@@ -272,17 +282,24 @@ struct Shared {
     draining: AtomicBool,
     /// Becomes true at the stop.
     stopping: tokio::sync::watch::Receiver<bool>,
+    listeners: listen::Listeners,
 }
 
 impl Shared {
-    fn new(settings: Settings, services: Services, stopping: tokio::sync::watch::Receiver<bool>) -> Self {
+    fn new(
+        settings: Settings,
+        services: Services,
+        stopping: tokio::sync::watch::Receiver<bool>,
+        listeners: listen::Listeners,
+    ) -> Self {
         let hasher = |purpose| {
             let key = derived(&services.seed, purpose);
             let word = |at: usize| key[at..].iter().take(8).fold(0, |w, byte| w << 8 | u64::from(*byte));
             ahash::RandomState::with_seeds(word(0), word(8), word(16), word(24))
         };
         let (total, per_address) = (settings.max_connections, settings.connections_per_address);
-        Self {
+        let tokens = services.tokens.clone();
+        let shared = Self {
             counters: Arc::default(),
             pages: pages::Pages::new(),
             static_files: settings
@@ -309,11 +326,49 @@ impl Shared {
                 proxies: services.proxies.clone(),
                 tokens: services.tokens.clone(),
             }),
+            jwks: ArcSwapOption::empty(),
             users: Users { key: derived(&services.seed, "users"), count: AtomicU64::new(0) },
             draining: AtomicBool::new(false),
             settings,
             services,
             stopping,
+            listeners,
+        };
+        shared.follow_keys(&tokens);
+        shared
+    }
+
+    /// Fetches keys from where the configuration says, or no more. A source that stays keeps its keys, and is looked at.
+    fn follow_keys(&self, tokens: &Tokens) {
+        let followed = self.jwks.load();
+        match (&*followed, tokens.source()) {
+            (Some(jwks), Some(source)) if jwks.source() == source => jwks.refresh(),
+            (_, source) => self.jwks.store(
+                source.map(|source| Arc::new(jwks::Jwks::follow(source.clone(), self.counters.clone()))),
+            ),
+        }
+    }
+
+    /// What a JSON Web Token says.
+    fn verify(&self, token: &str) -> Result<signal::Claims, signal::BadToken> {
+        let fetched = self.jwks.load().as_ref().map(|jwks| jwks.keys()).unwrap_or_default();
+        self.live().tokens.verify(token, &fetched)
+    }
+
+    /// To be awaited before a token is verified: its key may have to be fetched.
+    async fn prepare(&self, token: &str) {
+        if let Some(jwks) = self.jwks.load_full() {
+            let tokens = self.live().tokens.clone();
+            jwks.prepare(token, &tokens, &self.counters).await;
+        }
+    }
+
+    /// The same for the token in a message of the rooms, if there is one.
+    async fn prepare_for(&self, message: &str) {
+        if self.jwks.load().is_some()
+            && let Some(token) = signal::shown_token(message)
+        {
+            self.prepare(&token).await;
         }
     }
 

@@ -209,6 +209,7 @@ impl Link<'_> {
             self.hear();
             let end = match message {
                 Some(Ok(Message::Text(text))) => {
+                    shared.prepare_for(text.as_str()).await;
                     shared.hub.received(shared, id, text.as_str());
                     // The receivers' writers come first: a burst of one must not look like slowness of another.
                     tokio::task::yield_now().await;

@@ -9,6 +9,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::admission::StreamTicket;
+use super::listeners::TcpListener;
 use super::proxy;
 use super::shard::{STREAMS, Shard};
 use super::stream::{Kind, Over, Stream};
@@ -349,10 +350,11 @@ impl Shard {
             }
             self.close_stream(now, key, Over::Gone);
         }
-        for index in 0..self.tcp_listeners.len() {
-            if self.tcp_listeners[index].paused.take_if(|at| *at <= now.instant).is_some() {
-                while self.accept(now, index) {}
-            }
+        let waited = |l: &mut TcpListener| l.paused.take_if(|at| *at <= now.instant).is_some();
+        let ready: Vec<usize> =
+            self.tcp_listeners.iter_mut().filter_map(|(key, l)| waited(l).then_some(key)).collect();
+        for index in ready {
+            while self.accept(now, index) {}
         }
     }
 

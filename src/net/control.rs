@@ -1,13 +1,14 @@
 //! Orders to the running shards, and questions: each is a piece of work that a shard does between two rounds, so
 //! nothing is ever locked where packets pass.
 
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::admission::{Admission, StreamLimits};
+use super::listeners::Listeners;
 use super::shard::{Command, Shard};
 use super::{Counters, Mailbox, Relay};
 use crate::auth::Authenticator;
@@ -32,6 +33,7 @@ pub struct Stuck {
 #[derive(Clone, Debug)]
 pub struct Control {
     mailboxes: Arc<Vec<Mailbox>>,
+    listeners: Arc<Mutex<Listeners>>,
     admission: Arc<Admission>,
 }
 
@@ -53,19 +55,38 @@ pub struct Changes {
 impl Relay {
     /// For whoever looks after it while it runs.
     pub fn control(&self) -> Control {
-        Control { mailboxes: self.mailboxes.clone(), admission: self.admission.clone() }
+        Control {
+            mailboxes: self.mailboxes.clone(),
+            listeners: self.listeners.clone(),
+            admission: self.admission.clone(),
+        }
     }
 }
 
 impl Control {
+    pub(super) fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.mailboxes.len()
+    }
+
     /// Lets all shards do the same, side by side, and waits for them.
-    fn each<T: Send + 'static>(
+    pub(super) fn each<T: Send + 'static>(
         &self,
-        work: impl Fn(&mut Shard, Now) -> T + Clone + Send + 'static,
+        work: impl FnOnce(&mut Shard, Now) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, Stuck> {
-        let asked = self.mailboxes.iter().map(|mailbox| {
+        self.each_its(vec![work; self.shards()])
+    }
+
+    /// The same with work for each of its own.
+    pub(super) fn each_its<T: Send + 'static>(
+        &self,
+        work: Vec<impl FnOnce(&mut Shard, Now) -> T + Send + 'static>,
+    ) -> Result<Vec<T>, Stuck> {
+        let asked = self.mailboxes.iter().zip(work).map(|(mailbox, work)| {
             let (to, from) = sync_channel(1);
-            let work = work.clone();
             mailbox.send(Command::Control(Box::new(move |shard, now| {
                 let _ = to.try_send(work(shard, now));
             })));
@@ -148,8 +169,19 @@ impl Control {
         let user = Arc::<str>::from(user);
         for mailbox in self.mailboxes.iter() {
             let user = user.clone();
-            let work = move |shard: &mut Shard, now| shard.server.revoke(now, &user, expires);
+            let work = move |shard: &mut Shard, now| {
+                shard.server.revoke(now, &user, expires);
+            };
             mailbox.send(Command::Control(Box::new(work)));
         }
+    }
+
+    /// The same for a user or the USERNAME of one credential; waits, and says how many allocations have ended.
+    ///
+    /// # Errors
+    /// [`Stuck`], if a shard does not answer.
+    pub fn take_back(&self, name: &str, expires: u64) -> Result<usize, Stuck> {
+        let name = Arc::<str>::from(name);
+        Ok(self.each(move |shard, now| shard.server.revoke(now, &name, expires))?.iter().sum())
     }
 }

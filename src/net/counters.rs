@@ -35,6 +35,8 @@ macro_rules! counters {
 counters! {
     /// Receives that failed (most often ICMP errors about earlier answers), and datagrams from port 0.
     receive_errors,
+    /// Datagrams of strangers that came to a listener which a reload has removed.
+    listener_removed,
     /// Datagrams not sent: a socket's buffer was full, or the system refused.
     send_dropped,
     /// Datagrams, or runs of them, handed to another shard: the peer was a relayed address there.

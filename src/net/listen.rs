@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::udp::{self, Wish};
 use crate::turn::Transport;
@@ -34,6 +34,12 @@ fn explain(error: &io::Error) -> String {
     format!("{error}; {way_out}")
 }
 
+/// Does a listener get what is sent to this address?
+pub fn covers(listener: SocketAddr, addr: SocketAddr) -> bool {
+    let wildcard = listener.ip().is_unspecified() && listener.is_ipv4() == addr.is_ipv4();
+    listener.port() == addr.port() && (wildcard || listener.ip() == addr.ip())
+}
+
 /// `[::]` is listened on by default, and a machine without IPv6 is no reason not to start.
 pub(super) fn is_possible(addr: SocketAddr) -> bool {
     let possible = addr.ip() != Ipv6Addr::UNSPECIFIED || has_ipv6();
@@ -48,18 +54,11 @@ fn has_ipv6() -> bool {
     !opened.is_err_and(|error| error.raw_os_error() == Some(libc::EAFNOSUPPORT))
 }
 
-/// The same for relay sockets, which are not there yet.
-pub(super) fn check_relay_buffers(wanted: usize) -> io::Result<()> {
+/// Says so if the system makes the buffers of a socket smaller than was asked for.
+pub(super) fn check_buffers(wanted: usize) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     let _ = socket.set_recv_buffer_size(wanted);
     let _ = socket.set_send_buffer_size(wanted);
-    check_buffers(&socket.into(), wanted);
-    Ok(())
-}
-
-/// Says so once if the system made the buffers of a socket smaller than was asked for.
-pub(super) fn check_buffers(socket: &UdpSocket, wanted: usize) {
-    let socket = SockRef::from(socket);
     // Linux doubles what was asked for, and tells the double.
     let (received, sent) = (socket.recv_buffer_size(), socket.send_buffer_size());
     for (have, key) in [(received, "net.core.rmem_max"), (sent, "net.core.wmem_max")] {
@@ -71,6 +70,7 @@ pub(super) fn check_buffers(socket: &UdpSocket, wanted: usize) {
             );
         }
     }
+    Ok(())
 }
 
 /// Each allocation and each connection is a descriptor, and a shell gives 1,024: takes as many as the system allows.
@@ -104,16 +104,31 @@ pub(super) fn udp(addr: SocketAddr, buffer: usize) -> Result<UdpSocket, ListenEr
     bind().map_err(|source| ListenError { addr, transport: Transport::Udp, source })
 }
 
-/// A TCP listener. Several may be bound to one address.
+/// A TCP listener: the one that is bound already, or a new one. Several may be bound to one address.
 //= 8489-12-3 8656-5-7
-pub(super) fn tcp(addr: SocketAddr) -> Result<TcpListener, ListenError> {
+pub(super) fn tcp(addr: SocketAddr, inherited: &[TcpListener]) -> Result<TcpListener, ListenError> {
     let bind = || {
+        if let Some(socket) = super::inherited(inherited, addr) {
+            return socket;
+        }
         let socket = open(addr, Type::STREAM, Protocol::TCP)?;
         socket.bind(&addr.into())?;
         socket.listen(1_024)?;
         Ok(socket.into())
     };
     bind().map_err(|source| ListenError { addr, transport: Transport::Tcp, source })
+}
+
+/// A TCP listener that is no shard's. With `is_ours` another listener of this process has a part of the address.
+pub(crate) fn for_one(
+    addr: SocketAddr,
+    inherited: &[TcpListener],
+    is_ours: bool,
+) -> Result<TcpListener, ListenError> {
+    if !is_ours {
+        probe(addr, Transport::Tcp, inherited)?;
+    }
+    tcp(addr, inherited)
 }
 
 fn open(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
@@ -130,7 +145,15 @@ fn open(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> 
 
 /// SO_REUSEPORT lets any program of the same user bind the same address. So that two servers don't share a port
 /// unnoticed, each address is first bound once without it.
-pub(super) fn probe(addr: SocketAddr, transport: Transport) -> Result<(), ListenError> {
+/// What is inherited is ours already.
+pub(super) fn probe(
+    addr: SocketAddr,
+    transport: Transport,
+    inherited: &[TcpListener],
+) -> Result<(), ListenError> {
+    if transport != Transport::Udp && super::inherited(inherited, addr).is_some() {
+        return Ok(());
+    }
     let bind = || {
         let (kind, protocol) = match transport {
             Transport::Udp => (Type::DGRAM, Protocol::UDP),

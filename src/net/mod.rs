@@ -9,6 +9,7 @@
 //! | `connection.rs`, `stream.rs` | TCP and TLS streams of clients |
 //! | `forward.rs` | datagrams of a client that has moved, where they come to the wrong shard |
 //! | `relays.rs`, `peers.rs` | sockets toward peers: UDP, and TCP (RFC 6062) |
+//! | `listeners.rs` | what is listened on, at the start and after a reload |
 //! | `listen.rs`, `tls.rs`, `detect.rs`, `proxy.rs` | what is bound and announced; whose connection it is |
 //! | `again.rs`, `pin.rs` | who gets another turn; threads on CPUs of their own |
 //! | `admission.rs`, `counters.rs`, `events.rs` | bounds, counts, log |
@@ -28,7 +29,8 @@ mod control;
 mod counters;
 mod events;
 mod forward;
-mod listen;
+pub(crate) mod listen;
+mod listeners;
 mod peers;
 mod pin;
 mod relays;
@@ -42,9 +44,9 @@ mod tests;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -55,12 +57,14 @@ use mio::{Poll, Waker};
 pub use admission::{Admission, StreamLimits, StreamTicket};
 pub use control::{Changes, Control, Stuck};
 pub use counters::Counters;
-pub use listen::ListenError;
+pub use listen::{ListenError, covers};
+pub use listeners::Rebound;
 
 use crate::auth::Authenticator;
 use crate::turn::{self, Shared, Transport};
 use clock::Clock;
-use shard::{Command, Parts, Shard, TcpListener, UdpListener};
+use listeners::Listeners;
+use shard::{Command, Parts, Shard};
 
 /// What the relay binds, and how it treats streams.
 #[derive(Clone, Debug)]
@@ -142,7 +146,7 @@ fn inherited(
 /// A running relay. Dropping it ends it.
 #[derive(Debug)]
 pub struct Relay {
-    listeners: Vec<(Transport, SocketAddr)>,
+    listeners: Arc<Mutex<Listeners>>,
     mailboxes: Arc<Vec<Mailbox>>,
     threads: Vec<JoinHandle<()>>,
     admission: Arc<Admission>,
@@ -192,17 +196,14 @@ impl Relay {
         .min(usize::from(u8::MAX));
         let shared = Shared::new(&turn, count as u8);
 
-        let mut settings = settings.clone();
-        let mut listeners = Vec::new();
-        settings.udp.retain(|addr| listen::is_possible(*addr));
-        settings.tcp.retain(|addr| listen::is_possible(*addr));
-        for (transport, addrs) in [(Transport::Udp, &settings.udp), (Transport::Tcp, &settings.tcp)] {
-            for addr in addrs {
-                if transport == Transport::Tcp && inherited(&settings.inherited, *addr).is_some() {
-                    continue;
-                }
-                listen::probe(*addr, transport)?;
-            }
+        let mut listeners = Listeners::default();
+        let mut bound = listeners.bind(settings, count)?;
+        listeners.settle(&bound);
+        if let (Some(wanted), false) = (settings.socket_buffer, settings.udp.is_empty()) {
+            listen::check_buffers(wanted)?;
+        }
+        if let Some(wanted) = settings.relay_socket_buffer {
+            listen::check_buffers(wanted)?;
         }
         let (mut polls, mut mailboxes, mut inboxes) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..count {
@@ -220,35 +221,8 @@ impl Relay {
         let mailboxes = Arc::new(mailboxes);
 
         let mut shards = Vec::new();
-        for (number, (poll, inbox)) in polls.into_iter().zip(inboxes).enumerate() {
-            let udp = settings.udp.iter().map(|addr| {
-                let socket = listen::udp(*addr, settings.socket_buffer.unwrap_or(4 << 20))?;
-                let addr = socket.local_addr()?;
-                Ok(UdpListener::new(socket, addr))
-            });
-            let udp = udp.collect::<Result<Vec<_>, StartError>>()?;
-            let tcp = settings.tcp.iter().map(|addr| {
-                let socket = match inherited(&settings.inherited, *addr) {
-                    Some(socket) => socket?,
-                    None => listen::tcp(*addr)?,
-                };
-                let socket = mio::net::TcpListener::from_std(socket);
-                Ok(TcpListener { socket, paused: None })
-            });
-            let tcp = tcp.collect::<Result<Vec<_>, StartError>>()?;
-            if number == 0 {
-                if let (Some(listener), Some(wanted)) = (udp.first(), settings.socket_buffer) {
-                    listen::check_buffers(&listener.socket, wanted);
-                }
-                if let Some(wanted) = settings.relay_socket_buffer {
-                    listen::check_relay_buffers(wanted)?;
-                }
-                // Port 0 has become a real one, which the other shards share.
-                settings.udp = udp.iter().map(|l| l.addr).collect();
-                settings.tcp = tcp.iter().map(|l| l.socket.local_addr()).collect::<io::Result<_>>()?;
-                listeners.extend(settings.udp.iter().map(|addr| (Transport::Udp, *addr)));
-                listeners.extend(settings.tcp.iter().map(|addr| (Transport::Tcp, *addr)));
-            }
+        let parts = polls.into_iter().zip(inboxes).zip(bound.take_sockets());
+        for (number, ((poll, inbox), sockets)) in parts.enumerate() {
             let [a, b, c, d] = [(); 4].map(|()| getrandom::u64());
             let hasher = RandomState::with_seeds(a?, b?, c?, d?);
             let mut seed = [0; 32];
@@ -262,8 +236,7 @@ impl Relay {
                 siblings: mailboxes.clone(),
                 number,
                 inbox,
-                udp,
-                tcp,
+                sockets,
                 relays: relays::Relays::new(
                     turn.relay_addresses.clone(),
                     settings.relay_ports.clone(),
@@ -273,21 +246,22 @@ impl Relay {
                 hasher,
             })?);
         }
+        let pin = settings.pin_shards;
         let spawn = |(number, shard): (usize, Shard)| {
             std::thread::Builder::new().name(format!("ternd-shard-{number}")).spawn(move || {
-                if settings.pin_shards {
+                if pin {
                     pin::to_one_cpu(number);
                 }
                 shard.run();
             })
         };
         let threads = shards.into_iter().enumerate().map(spawn).collect::<io::Result<_>>()?;
-        Ok(Self { listeners, mailboxes, threads, admission })
+        Ok(Self { listeners: Arc::new(Mutex::new(listeners)), mailboxes, threads, admission })
     }
 
     /// What it listens on, with real ports where 0 was asked for.
-    pub fn listeners(&self) -> &[(Transport, SocketAddr)] {
-        &self.listeners
+    pub fn listeners(&self) -> Vec<(Transport, SocketAddr)> {
+        self.control().listeners().addresses()
     }
 
     /// For whoever accepts TLS connections.

@@ -17,7 +17,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -36,6 +36,7 @@ use super::burst::Burst;
 use super::clock::Clock;
 use super::connection::Connection;
 use super::forward::{Forward, Passed};
+use super::listeners::{FEW, Socket, TcpListener, UdpListener};
 use super::relays::Relays;
 use super::stream::Kind;
 use super::udp::{self, Outgoing, Piece, Pool, Sender, Target, Wish};
@@ -55,14 +56,13 @@ const LISTENER_BUDGET: usize = 4 * udp::BATCH;
 const RELAY_BUDGET: usize = 16;
 /// Parcels of other shards taken before the sockets get their turn.
 const PARCEL_BUDGET: usize = udp::BATCH;
-/// Datagrams asked of a socket that has had few.
-const FEW: usize = 4;
 /// How often streams are looked at for their deadlines.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// What is ready, by token.
 pub(super) const WAKER: Token = Token(0);
-const LISTENERS: usize = 1;
+pub(super) const LISTENERS: usize = 1;
+pub(super) const TCP_LISTENERS: usize = 1 << 24;
 pub(super) const STREAMS: usize = 1 << 32;
 const RELAYS: usize = 1 << 40;
 pub(super) const PEERS: usize = 1 << 48;
@@ -84,27 +84,6 @@ pub(super) enum Command {
     Stop,
 }
 
-/// A UDP socket that clients talk to.
-pub(super) struct UdpListener {
-    pub socket: UdpSocket,
-    pub addr: SocketAddr,
-    outgoing: Outgoing,
-    /// Datagrams asked of it at once: room is made for each, so not many more than come.
-    want: usize,
-}
-
-impl UdpListener {
-    pub(super) fn new(socket: UdpSocket, addr: SocketAddr) -> Self {
-        Self { socket, addr, outgoing: Outgoing::default(), want: FEW }
-    }
-}
-
-pub(super) struct TcpListener {
-    pub socket: mio::net::TcpListener,
-    /// After an error: not before then.
-    pub paused: Option<Instant>,
-}
-
 pub(super) struct Shard {
     pub poll: Poll,
     pub clock: Clock,
@@ -118,8 +97,8 @@ pub(super) struct Shard {
     /// Shards that have parcels of ours and may sleep.
     to_wake: Vec<u8>,
 
-    listeners: Vec<UdpListener>,
-    pub tcp_listeners: Vec<TcpListener>,
+    pub listeners: Slab<UdpListener>,
+    pub tcp_listeners: Slab<TcpListener>,
     relays: Relays,
     pub pool: Pool,
     sender: Sender,
@@ -153,30 +132,16 @@ pub(super) struct Parts {
     pub siblings: Arc<Vec<super::Mailbox>>,
     pub number: usize,
     pub inbox: Receiver<Command>,
-    pub udp: Vec<UdpListener>,
-    pub tcp: Vec<TcpListener>,
+    pub sockets: Vec<Socket>,
     pub relays: Relays,
     pub hasher: RandomState,
 }
 
 impl Shard {
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
-        let registry = parts.poll.registry();
-        for (i, listener) in parts.udp.iter().enumerate() {
-            let fd = listener.socket.as_raw_fd();
-            registry.register(&mut SourceFd(&fd), Token(LISTENERS + i), Interest::READABLE)?;
-        }
         let again = Again::new(parts.hasher.clone());
         let forward = Forward::new(parts.hasher.clone());
-        let mut tcp = parts.tcp;
-        for (i, listener) in tcp.iter_mut().enumerate() {
-            registry.register(
-                &mut listener.socket,
-                Token(LISTENERS + parts.udp.len() + i),
-                Interest::READABLE,
-            )?;
-        }
-        Ok(Self {
+        let mut shard = Self {
             poll: parts.poll,
             clock: parts.clock,
             server: parts.server,
@@ -187,8 +152,8 @@ impl Shard {
             number: parts.number,
             inbox: parts.inbox,
             to_wake: Vec::new(),
-            listeners: parts.udp,
-            tcp_listeners: tcp,
+            listeners: Slab::new(),
+            tcp_listeners: Slab::new(),
             relays: parts.relays,
             pool: Pool::new(SLOTS),
             sender: Sender::new(),
@@ -205,7 +170,11 @@ impl Shard {
             sweep_at: Instant::default(),
             again,
             forward,
-        })
+        };
+        for socket in parts.sockets {
+            shard.listen(socket)?;
+        }
+        Ok(shard)
     }
 
     /// Works until told to stop.
@@ -241,6 +210,7 @@ impl Shard {
                 self.sweep_streams(now);
                 self.sweep_peers(now);
                 self.sweep_forward();
+                self.close_listeners();
                 self.carry_out(now);
             }
             self.flush_streams(now);
@@ -255,7 +225,8 @@ impl Shard {
         let busy = !self.streams.is_empty()
             || self.peers.are_ending()
             || !self.forward.is_idle()
-            || self.tcp_listeners.iter().any(|l| l.paused.is_some());
+            || self.listeners.iter().any(|(_, l)| l.leaving.is_some())
+            || self.tcp_listeners.iter().any(|(_, l)| l.paused.is_some());
         let sweep = busy.then_some(self.sweep_at);
         let next = [self.server.poll_timeout(), sweep].into_iter().flatten().min()?;
         // Rounded up: waking a little early would mean to wake twice.
@@ -270,8 +241,8 @@ impl Shard {
             }
             STREAMS.. => self.serve_stream(now, token.0 - STREAMS, event),
             n if n == WAKER.0 => self.take_parcels(now),
-            n if n - LISTENERS < self.listeners.len() => self.read_listener(now, n - LISTENERS),
-            n => self.accept(now, n - LISTENERS - self.listeners.len()),
+            TCP_LISTENERS.. => self.accept(now, token.0 - TCP_LISTENERS),
+            n => self.read_listener(now, n - LISTENERS),
         };
         if more {
             self.again.push(token);
@@ -281,7 +252,8 @@ impl Shard {
     /// Datagrams of clients. `true`: there may be more.
     fn read_listener(&mut self, now: Now, index: usize) -> bool {
         let mut budget = LISTENER_BUDGET;
-        while budget > 0 {
+        // It may have closed since.
+        while budget > 0 && self.listeners.contains(index) {
             let want = self.listeners[index].want;
             // Each datagram may need a second slot, for its answer.
             if self.pool.free() < 2 * want {
@@ -314,9 +286,14 @@ impl Shard {
                     server: ServerAddr(SocketAddr::new(received.local.unwrap_or(addr.ip()), addr.port())),
                     transport: Transport::Udp,
                 };
-                if !self.pass_on(&flow, slot) {
-                    self.take_from_client(now, flow, slot);
+                if self.pass_on(&flow, slot) {
+                    continue;
                 }
+                if self.is_strange(index, &flow) {
+                    self.counters.listener_removed += 1;
+                    continue;
+                }
+                self.take_from_client(now, flow, slot);
             }
             if came < want {
                 return false;
@@ -328,11 +305,12 @@ impl Shard {
     /// A datagram of a client, or a run of them: looked up once, if it can be.
     pub(super) fn take_from_client(&mut self, now: Now, flow: FiveTuple, slot: usize) {
         let all = Burst::of(slot, &self.pool);
-        if all.is_run()
-            && let Some(verdict) =
-                self.server.handle_client_run(now, flow, self.pool.part(slot, all.range()), all.segment)
-        {
-            return self.enact(verdict, all);
+        if all.is_run() {
+            let bytes = self.pool.part(slot, all.range());
+            let verdict = self.server.handle_client_run(now, flow, bytes, all.segment);
+            if verdict != Verdict::Apart {
+                return self.enact(verdict, all);
+            }
         }
         for one in all.singles() {
             match self.server.handle_client(now, flow, self.pool.part(slot, one.range())) {
@@ -375,10 +353,11 @@ impl Shard {
 
     /// A datagram of a peer, or a run of them: looked up once, if it can be.
     fn take_from_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, all: Burst) {
-        if all.is_run()
-            && let Some(verdict) = self.server.handle_peer_run(now, relay, from, all.segment, all.len)
-        {
-            return self.enact(verdict, all);
+        if all.is_run() {
+            let verdict = self.server.handle_peer_run(now, relay, from, all.segment, all.len);
+            if verdict != Verdict::Apart {
+                return self.enact(verdict, all);
+            }
         }
         for one in all.singles() {
             let verdict = self.server.handle_peer(now, relay, from, one.len);
@@ -399,13 +378,13 @@ impl Shard {
             if let Some(slot) = self.pool.put(&bytes) {
                 let all = Burst { slot, start: 0, segment, len: bytes.len() };
                 match self.server.handle_relayed(now, from, to, segment, bytes.len()) {
-                    Some(verdict) => self.enact(verdict, all),
-                    None => {
+                    Verdict::Apart => {
                         for one in all.singles() {
                             let verdict = self.server.handle_relayed(now, from, to, one.len, one.len);
-                            self.enact(verdict.unwrap_or(Verdict::Nothing), one);
+                            self.enact(verdict, one);
                         }
                     }
+                    verdict => self.enact(verdict, all),
                 }
             }
             self.siblings[self.number].across.give_back(bytes);
@@ -430,7 +409,7 @@ impl Shard {
     /// Relays what was handed in. It stays in its slot until it is sent.
     fn enact(&mut self, verdict: Verdict, burst: Burst) {
         match verdict {
-            Verdict::Nothing => {}
+            Verdict::Nothing | Verdict::Apart => {}
             Verdict::Relay { relay, to, payload, dont_fragment } => {
                 if (self.to_peers.0, self.to_peers.1) != (Some(relay), dont_fragment) {
                     self.flush_peers();
@@ -467,7 +446,7 @@ impl Shard {
         let Some(slot) = self.pool.put(data) else { return };
         let payload = PayloadRange::all(len);
         let verdict = match verdict {
-            Verdict::Nothing => return,
+            Verdict::Nothing | Verdict::Apart => return,
             Verdict::Relay { relay, to, dont_fragment, .. } => {
                 Verdict::Relay { relay, to, payload, dont_fragment }
             }
@@ -516,14 +495,8 @@ impl Shard {
     }
 
     fn queue_for_client(&mut self, flow: &FiveTuple, piece: Piece) {
-        let server = flow.server.0;
-        let serves = |l: &&mut UdpListener| {
-            l.addr.port() == server.port()
-                && (l.addr.ip() == server.ip()
-                    || l.addr.ip().is_unspecified() && l.addr.is_ipv4() == server.is_ipv4())
-        };
-        if let Some(listener) = self.listeners.iter_mut().find(serves) {
-            let from = listener.addr.ip().is_unspecified().then(|| server.ip());
+        if let Some((_, listener)) = self.listeners.iter_mut().find(|(_, l)| l.serves(flow)) {
+            let from = listener.addr.ip().is_unspecified().then(|| flow.server.0.ip());
             listener.outgoing.push(Target { to: flow.client.0, from }, piece, self.gso);
         }
     }
@@ -646,7 +619,7 @@ impl Shard {
 
     fn flush_datagrams(&mut self) {
         self.flush_peers();
-        for listener in self.listeners.iter_mut().filter(|l| !l.outgoing.is_empty()) {
+        for listener in self.listeners.iter_mut().map(|(_, l)| l).filter(|l| !l.outgoing.is_empty()) {
             let sent = self.sender.send(listener.socket.as_fd(), &mut listener.outgoing, &self.pool);
             self.counters.send_dropped += sent.dropped;
             self.gso &= !sent.no_gso;

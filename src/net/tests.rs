@@ -1,5 +1,6 @@
 //! Real sockets on loopback.
 
+mod listeners;
 mod moves;
 mod streams;
 

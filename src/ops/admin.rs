@@ -6,7 +6,12 @@
 //! POST /v1/reload          POST /v1/credentials?user=U&ttl=SECONDS  GET  /v1/log-level
 //! POST /v1/drain           GET  /metrics                            POST /v1/log-level?level=L&module=M
 //! GET  /v1/rooms?after=ROOM                                         POST /v1/kick?room=ROOM&peer=PEER&ban=SECONDS
+//! GET  /v1/room?room=ROOM  POST /v1/room/lock?room=ROOM&locked=L    POST /v1/room/close?room=ROOM
+//! POST /v1/invite?room=ROOM&name=NAME&role=ROLE&ttl=SECONDS&create=C&relay=R
+//! POST /v1/revoke?username=USERNAME
 //! ```
+
+mod rooms;
 
 use std::collections::HashMap;
 use std::io;
@@ -27,6 +32,7 @@ use tokio::task::JoinHandle;
 use super::daemon::Daemon;
 use super::serve::{self, Reply};
 use super::{StartError, log, metrics};
+use crate::auth::TimedUsername;
 use crate::signal::{MemberListing, RoomListing};
 use crate::turn::{Listed, RelayTransport};
 
@@ -130,6 +136,9 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             Ok(list.iter().map(allocation).collect())
         }
         ("GET", "/v1/rooms") => Ok(daemon.http().rooms(parameter("after"), ROOMS).iter().map(room).collect()),
+        (_, "/v1/room" | "/v1/room/lock" | "/v1/room/close" | "/v1/invite") => {
+            rooms::carry_out(daemon, request, &parameters)
+        }
         ("POST", "/v1/kick") if parameters.contains_key("peer") => put_out(daemon, &parameters),
         ("POST", "/v1/kick") => kick(daemon, &parameters),
         ("POST", "/v1/reload") => {
@@ -151,15 +160,13 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             if user.len() > 480 || user.contains(char::is_control) {
                 return Err(bad("user: write at most 480 bytes of text"));
             }
-            let (credential, ttl) = daemon
+            let issued = daemon
                 .issue(user, seconds.map(Duration::from_secs))
                 .ok_or_else(|| bad("there is no secret to sign with: set auth.secret"))?;
             info!(user; "a credential for {user:?} was issued through the admin socket");
-            Ok(json!({
-                "username": credential.username, "password": credential.password,
-                "ttl": ttl.as_secs(), "expires": credential.expires,
-            }))
+            Ok(serde_json::to_value(issued)?)
         }
+        ("POST", "/v1/revoke") => revoke(daemon, parameter("username").unwrap_or_default()),
         ("GET", "/v1/log-level") => Ok(levels()),
         ("POST", "/v1/log-level") => {
             let level = parameter("level").unwrap_or_default();
@@ -169,11 +176,13 @@ fn carry_out(daemon: &Daemon, request: &Request<Incoming>) -> Result<Value, Refu
             info!("log level of {}: {parsed}", parameter("module").unwrap_or("everything else"));
             Ok(levels())
         }
-        (_, path) => Err(Refused(
-            StatusCode::NOT_FOUND,
-            format!("{} {path}: there is no such thing", request.method()),
-        )),
+        _ => Err(unknown(request)),
     }
+}
+
+fn unknown(request: &Request<Incoming>) -> Refused {
+    let (method, path) = (request.method(), request.uri().path());
+    Refused(StatusCode::NOT_FOUND, format!("{method} {path}: there is no such thing"))
 }
 
 fn kick(daemon: &Daemon, parameters: &HashMap<String, String>) -> Result<Value, Refused> {
@@ -191,6 +200,18 @@ fn kick(daemon: &Daemon, parameters: &HashMap<String, String>) -> Result<Value, 
         }
         _ => listed.relays.iter().any(|relay| relay.to_string() == value),
     })?;
+    Ok(json!({ "ended": ended }))
+}
+
+/// A credential is known by its user name, which carries its end.
+fn revoke(daemon: &Daemon, username: &str) -> Result<Value, Refused> {
+    let timed = TimedUsername::parse(username).ok_or_else(|| {
+        bad("username: write it as it was issued, with its time stamp. One without is a user of auth.users: take it out \
+             there, and reload")
+    })?;
+    let user = timed.user;
+    let ended = daemon.control().take_back(username, timed.expires)?;
+    info!(user, username; "the credential {username:?} was revoked through the admin socket; {ended} allocations ended");
     Ok(json!({ "ended": ended }))
 }
 

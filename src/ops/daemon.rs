@@ -5,7 +5,9 @@
 //! certificate files change ─► load them ──────────────────────┘  no: nothing changes, and everybody hears why
 //! ```
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,11 +17,13 @@ use tokio::sync::watch;
 
 use super::acme::{Keeper, Standing};
 use super::setup::Setup;
-use super::{log, systemd};
-use crate::auth::Credential;
-use crate::config::{self, Checked, Disk, Listen};
+use super::{log, relayed_over, systemd, web_over};
+use crate::config::{self, Checked, Disk};
+use crate::ice::{Host, Issued};
 use crate::net::clock::Clock;
 use crate::net::{self, Stuck};
+use crate::signal::Claims;
+use crate::time::Now;
 use crate::turn::Listed;
 use crate::{http, net::tls};
 
@@ -46,6 +50,7 @@ pub(super) struct Daemon {
     last_reload: Mutex<Option<Outcome>>,
     /// The relay's traffic at the last status line, for figures per second.
     before: Mutex<(u64, u64, u64)>,
+    issued: AtomicU64,
 }
 
 /// What a reload came to.
@@ -92,8 +97,19 @@ impl Daemon {
     ) -> Self {
         let (phase, _) = watch::channel(Phase::Running);
         let acme = Keeper::new(clock, setup.acme.clone());
-        let (last_reload, before) = (Mutex::new(None), Mutex::default());
-        Self { path, setup: Mutex::new(setup), control, http, clock, phase, acme, last_reload, before }
+        let (last_reload, before, issued) = (Mutex::new(None), Mutex::default(), AtomicU64::new(0));
+        Self {
+            path,
+            setup: Mutex::new(setup),
+            control,
+            http,
+            clock,
+            phase,
+            acme,
+            last_reload,
+            before,
+            issued,
+        }
     }
 
     /// What gets certificates.
@@ -144,35 +160,32 @@ impl Daemon {
         let Some(path) = &self.path else {
             return Err(vec!["it runs on its defaults, without a file: start it with --config FILE".into()]);
         };
-        let Checked { config, warnings } = config::load(path, &Disk::beside(path))
+        let Checked { mut config, warnings } = config::load(path, &Disk::beside(path))
             .map_err(|invalid| invalid.to_string().lines().map(String::from).collect::<Vec<_>>())?;
         let mut setup = lock(&self.setup);
-        let next = setup.again(config).map_err(|error| vec![error.to_string()])?;
-
+        // Whatever can fail comes before the first change.
+        let moved = setup.moved_ports(&config);
+        if !moved.is_empty() {
+            return Err(moved);
+        }
         let mut notes: Vec<_> = warnings.iter().map(|warning| format!("configuration: {warning}")).collect();
-        notes.extend(
-            next.needs_restart(&setup).iter().map(|key| format!("{key} changes with the next start")),
-        );
+        let kept = setup.keep_what_needs_a_restart(&mut config);
+        notes.extend(kept.iter().map(|key| format!("{key} changes with the next start")));
+        let next = setup.again(config).map_err(|error| vec![error.to_string()])?;
+        let relay = self.control.bind(&next.net()).map_err(|error| vec![error.to_string()])?;
+        let web = self.http.bind(&next.http()).map_err(|error| vec![error.to_string()])?;
+
         log::configure(&next.config.log);
         log::show(next.interfaces.iter().copied().chain(next.relay_addresses.iter().map(|r| r.announced)));
+        notes.extend(say_what_listens(&next, &relay, &web));
         self.http.reload(next.live(), next.config.connections.total, next.config.connections.per_address);
-        if let Err(stuck) = self.control.reconfigure(next.changes()) {
+        let taken = self.control.reconfigure(next.changes()).and_then(|()| self.control.listen(relay));
+        if let Err(stuck) = taken {
             notes.push(stuck.to_string());
         }
+        self.http.listen(web);
         self.acme.adopt(next.acme.clone());
-        // What can't be taken over stays what it is, and is compared with again.
-        let kept = setup.config.clone();
         *setup = next;
-        let config = &mut setup.config;
-        (config.shards, config.socket_buffer, config.pin_shards) =
-            (kept.shards, kept.socket_buffer, kept.pin_shards);
-        let (proxy_protocol, forwarded_for) =
-            (config.listen.proxy_protocol.clone(), config.listen.forwarded_for.clone());
-        config.listen = Listen { proxy_protocol, forwarded_for, ..kept.listen };
-        (config.relay, config.nat_discovery) = (kept.relay, kept.nat_discovery);
-        (config.metrics, config.admin_socket) = (kept.metrics, kept.admin_socket);
-        (config.socketio, config.pages) = (kept.socketio, kept.pages);
-        config.log.format = kept.log.format;
         Ok(notes)
     }
 
@@ -339,7 +352,7 @@ impl Daemon {
             http_connections: figures.connections,
             websockets: figures.websockets,
             rooms: figures.rooms,
-            credentials_issued: http.credentials.get() + http.room_credentials.get(),
+            credentials_issued: http.credentials.get() + http.room_credentials.get() + self.issued(),
             authentication_failures: counters.turn.authentication_failures,
             certificate: self.acme.standing(),
             last_reload: lock(&self.last_reload).clone(),
@@ -354,12 +367,53 @@ impl Daemon {
         Ok(list)
     }
 
-    /// A credential signed with the first secret; `None`: there is none. `ttl`: that of the endpoint if it is not given.
-    pub(super) fn issue(&self, user: &str, ttl: Option<Duration>) -> Option<(Credential, Duration)> {
+    /// An invite, and the link to send.
+    pub(super) fn invite(&self, room: &str, claims: &Claims) -> (String, String) {
+        let setup = lock(&self.setup);
+        let token = self.http.invite(claims);
+        let host = setup.host().parse().unwrap_or_else(|_| Host::from(IpAddr::from([127, 0, 0, 1])));
+        let link = setup.config.invite_link(&host, room, &token);
+        (token, link)
+    }
+
+    /// The time of invites.
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// A credential signed with the first secret, with the servers it is for; `None`: there is no secret. `ttl`: that of
+    /// the endpoint if it is not given.
+    pub(super) fn issue(&self, user: &str, ttl: Option<Duration>) -> Option<Issued> {
         let setup = lock(&self.setup);
         let ttl = ttl.unwrap_or(setup.config.ice.ttl);
-        setup.auth.issue(user, ttl, self.clock.now()).map(|credential| (credential, ttl))
+        let credential = setup.auth.issue(user, ttl, self.clock.now())?;
+        let host = setup.host().parse().ok()?;
+        self.issued.fetch_add(1, Ordering::Relaxed);
+        Some(setup.config.ice().describe(&host, None, credential, ttl))
     }
+
+    /// Credentials issued so.
+    pub(super) fn issued(&self) -> u64 {
+        self.issued.load(Ordering::Relaxed)
+    }
+}
+
+/// Tells the log what a reload does to the listeners, and returns what the operator should know of it.
+fn say_what_listens(next: &Setup, relay: &net::Rebound, web: &http::Rebound) -> Vec<String> {
+    let relayed = |(transport, addr)| (addr, relayed_over(transport));
+    let served = |(door, addr)| (addr, web_over(door));
+    for (addr, what) in relay.added().map(relayed).chain(web.added().map(served)) {
+        info!("listening on {addr}: {what}");
+    }
+    let mut notes = Vec::new();
+    for (addr, what) in relay.removed().map(relayed).chain(web.removed().map(served)) {
+        info!("no longer listening on {addr}: {what}; what is established goes on");
+        if next.is_inherited(addr) {
+            notes
+                .push(format!("{addr} stays open, with nobody behind it: systemd holds it for ternd.socket"));
+        }
+    }
+    notes
 }
 
 /// What a thread that panicked has left is whole: each change is one assignment.

@@ -84,8 +84,13 @@ fn text(daemon: &Daemon) -> Result<String, String> {
     let (relay, census) =
         control.counters().and_then(|c| Ok((c, control.census()?))).map_err(|stuck| stuck.to_string())?;
     let mut registry = Registry::with_prefix("ternd");
-    let (http, certificate) = (daemon.http().clone(), daemon.acme().standing());
-    registry.register_collector(Box::new(Snapshot { relay, census, http, certificate }));
+    registry.register_collector(Box::new(Snapshot {
+        relay,
+        census,
+        issued: daemon.issued(),
+        http: daemon.http().clone(),
+        certificate: daemon.acme().standing(),
+    }));
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| error.to_string())?;
     Ok(text)
@@ -95,6 +100,8 @@ fn text(daemon: &Daemon) -> Result<String, String> {
 struct Snapshot {
     relay: net::Counters,
     census: turn::Census,
+    /// Credentials, through the admin socket.
+    issued: u64,
     http: http::Handle,
     certificate: Option<Standing>,
 }
@@ -242,6 +249,9 @@ impl Snapshot {
                 ("no_permission", turn.no_permission),
                 ("no_path", turn.no_path),
                 ("over_rate", turn.over_rate),
+                ("listener_removed", net.listener_removed),
+                ("across_full", net.across_dropped),
+                ("passed_on_full", net.datagrams_not_passed),
                 ("send_failed", net.send_dropped),
                 ("slow_client", net.stream_dropped),
             ]
@@ -322,8 +332,22 @@ impl Snapshot {
         to.counters(
             "credentials_issued",
             "Credentials issued, by whom",
-            [("endpoint", &counters.credentials), ("room", &counters.room_credentials)]
-                .map(|(by, n)| (vec![("by", by)], n.get())),
+            [
+                ("endpoint", counters.credentials.get()),
+                ("room", counters.room_credentials.get()),
+                ("operator", self.issued),
+            ]
+            .map(|(by, n)| (vec![("by", by)], n)),
+        )?;
+        to.counters(
+            "jwks_fetches",
+            "Looks at rooms.jwt.jwks-url, by outcome; postponed: a token came too soon for another one",
+            [
+                ("success", &counters.jwks_looks),
+                ("failed", &counters.jwks_failures),
+                ("postponed", &counters.jwks_postponed),
+            ]
+            .map(|(outcome, n)| (vec![("outcome", outcome)], n.get())),
         )?;
         to.gauge("rooms", "Rooms with members at this moment", figures.rooms as u64)?;
         to.gauge("websockets", "WebSockets open at this moment", figures.websockets as u64)?;

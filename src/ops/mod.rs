@@ -180,18 +180,27 @@ fn report_to_systemd(daemon: &Arc<Daemon>) {
     }
 }
 
+/// What a listener of the relay is for.
+fn relayed_over(transport: Transport) -> &'static str {
+    if transport == Transport::Udp { "STUN and TURN over UDP" } else { "STUN and TURN over TCP" }
+}
+
+/// What a listener of the HTTP side is for.
+fn web_over(door: Door) -> &'static str {
+    match door {
+        Door::Tls => "HTTPS, WebSocket and TURN over TLS",
+        Door::Plain => "HTTP and WebSocket without TLS",
+        Door::Redirect => "HTTP that leads to HTTPS",
+    }
+}
+
 /// Says what runs, and what its operator should look at.
 fn announce(setup: &Setup, relay: &Relay, server: &http::Server, metrics: &[metrics::Bound]) {
     for (transport, addr) in relay.listeners() {
-        let name = if *transport == Transport::Udp { "UDP" } else { "TCP" };
-        info!("listening on {addr}: STUN and TURN over {name}");
+        info!("listening on {addr}: {}", relayed_over(transport));
     }
     for (door, addr) in server.listeners() {
-        match door {
-            Door::Tls => info!("listening on {addr}: HTTPS, WebSocket and TURN over TLS"),
-            Door::Plain => info!("listening on {addr}: HTTP and WebSocket without TLS"),
-            Door::Redirect => info!("listening on {addr}: HTTP that leads to HTTPS"),
-        }
+        info!("listening on {addr}: {}", web_over(door));
     }
     for address in &setup.relay_addresses {
         let mut text = format!("relaying from {}", address.local);

@@ -68,6 +68,9 @@ impl Setup {
         if let Some(own) = &own_secret {
             config.auth.secrets.push(own.secret.clone());
         }
+        if config.rooms.invite_secret.is_none() {
+            config.rooms.invite_secret = OwnSecret::for_invites()?;
+        }
         let relay_addresses = match before {
             Some(before) => before.relay_addresses.clone(),
             None => relay_addresses(&config, &interfaces),
@@ -109,23 +112,66 @@ impl Setup {
         self.config.tls.is_none() && self.acme.is_none()
     }
 
-    /// What a running daemon can't take over from here: the keys.
-    pub(super) fn needs_restart(&self, before: &Self) -> Vec<&'static str> {
-        let (new, old) = (&self.config, &before.config);
-        let same = [
-            ("shards", new.shards == old.shards),
-            ("socket-buffer", new.socket_buffer == old.socket_buffer),
-            ("pin-shards", new.pin_shards == old.pin_shards),
-            ("listen", addresses(&new.listen) == addresses(&old.listen)),
-            ("relay.addresses, relay.external-ip or relay.ports", new.relay == old.relay),
-            ("nat-discovery", new.nat_discovery == old.nat_discovery),
-            ("metrics.listen", new.metrics == old.metrics),
-            ("admin.socket", new.admin_socket == old.admin_socket),
-            ("socket-io", new.socketio == old.socketio),
-            ("http", new.pages == old.pages),
-            ("log.format", new.log.format == old.log.format),
-        ];
-        same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+    /// Puts back into `config` what a running daemon can't take over, and names the keys of that which has changed.
+    pub(super) fn keep_what_needs_a_restart(&self, config: &mut Config) -> Vec<&'static str> {
+        let mut changed = Vec::new();
+        macro_rules! keep {
+            ($($key:literal: $($field:ident).+;)*) => {
+                $(if config.$($field).+ != self.config.$($field).+ {
+                    config.$($field).+.clone_from(&self.config.$($field).+);
+                    changed.push($key);
+                })*
+            };
+        }
+        keep! {
+            "shards": shards;
+            "socket-buffer": socket_buffer;
+            "pin-shards": pin_shards;
+            "relay.addresses": relay.addresses;
+            "relay.external-ip": relay.external_ips;
+            "relay.ports": relay.ports;
+            "relay.socket-buffer": relay.socket_buffer;
+            "nat-discovery": nat_discovery;
+            "metrics.listen": metrics;
+            "admin.socket": admin_socket;
+            "socket-io": socketio;
+            "http": pages;
+            "log.format": log.format;
+        }
+        changed
+    }
+
+    /// A port can't change its kind while the daemon runs: the other kind of listener has it.
+    pub(super) fn moved_ports(&self, config: &Config) -> Vec<String> {
+        let kinds = |listen: &Listen| {
+            [
+                ("tcp", listen.tcp.clone()),
+                ("tls", listen.tls.clone()),
+                ("http", listen.http.clone()),
+                ("redirect", listen.redirect.clone()),
+            ]
+        };
+        let old = kinds(&self.config.listen);
+        let mut moved = Vec::new();
+        for (kind, addrs) in kinds(&config.listen) {
+            for (other, addr) in addrs.iter().flat_map(|addr| old.iter().map(move |other| (other, *addr))) {
+                let has_it = |old: &&SocketAddr| net::covers(**old, addr) || net::covers(addr, **old);
+                if let Some(old) = other.1.iter().find(has_it).filter(|_| other.0 != kind && addr.port() != 0)
+                {
+                    moved.push(format!(
+                        "listen.{kind} = {addr}: listen.{} has {old}, and a port changes its kind with a restart only; \
+                         take another port, or `systemctl restart ternd`",
+                        other.0
+                    ));
+                }
+            }
+        }
+        moved
+    }
+
+    /// What systemd goes on to hold although it is listened on no more.
+    pub(super) fn is_inherited(&self, addr: SocketAddr) -> bool {
+        self.inherited.iter().any(|listener| listener.local_addr().is_ok_and(|bound| bound == addr))
     }
 
     pub(super) fn net(&self) -> net::Settings {
@@ -135,7 +181,7 @@ impl Setup {
             for corner in corners.collect::<Vec<_>>() {
                 let streams = (!tcp.is_empty()).then_some(&mut tcp);
                 for listeners in [Some(&mut udp), streams].into_iter().flatten() {
-                    if !listeners.iter().any(|listener| covers(*listener, corner)) {
+                    if !listeners.iter().any(|listener| net::covers(*listener, corner)) {
                         listeners.push(corner);
                     }
                 }
@@ -279,12 +325,21 @@ fn tokens(config: &Config) -> Result<http::Tokens, StartError> {
         let error = |error| StartError::Token { key: "rooms.jwt.jwks-file", error };
         tokens.add_jwks(jwks).map_err(error)?;
     }
+    let fetched = &jwt.fetched;
+    if let Some(url) = fetched.url.clone() {
+        tokens.fetch_from(http::JwksSource {
+            secure: url.secure,
+            host: url.host,
+            port: url.port,
+            path: url.path,
+            ca: fetched.ca.clone(),
+            refresh: fetched.refresh,
+            cooldown: fetched.cooldown,
+            timeout: fetched.timeout,
+            max_bytes: fetched.max_bytes,
+        });
+    }
     Ok(tokens)
-}
-
-/// What sockets are bound to.
-fn addresses(listen: &Listen) -> [&Vec<SocketAddr>; 5] {
-    [&listen.udp, &listen.tcp, &listen.tls, &listen.http, &listen.redirect]
 }
 
 fn relay_addresses(config: &Config, interfaces: &[IpAddr]) -> Vec<RelayAddress> {
@@ -305,12 +360,6 @@ fn names(config: &Config, relays: &[RelayAddress], interfaces: &[IpAddr]) -> Vec
     names.sort();
     names.dedup();
     names
-}
-
-/// Does a listener get what is sent to this address?
-fn covers(listener: SocketAddr, addr: SocketAddr) -> bool {
-    let wildcard = listener.ip().is_unspecified() && listener.is_ipv4() == addr.is_ipv4();
-    listener.port() == addr.port() && (wildcard || listener.ip() == addr.ip())
 }
 
 /// A wildcard of a family that this machine does not have is left out: the defaults name both.

@@ -1,4 +1,5 @@
-//! What is made at the first start and kept: the secret that signs credentials where the configuration has none.
+//! What is made at the first start and kept: the secrets that sign credentials and invites where the configuration has
+//! none.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -26,15 +27,24 @@ impl OwnSecret {
     /// such a directory: one for this run.
     pub(super) fn find_or_make() -> Result<Self, StartError> {
         match directory() {
-            Some(directory) => Self::in_directory(&directory),
+            Some(directory) => Self::in_directory(&directory, "secret", "auth.secret-file"),
             None => Ok(Self { secret: Secret::new("made for this run", *random()?), kept: None }),
         }
     }
 
-    fn in_directory(directory: &Path) -> Result<Self, StartError> {
-        let path = directory.join("secret");
+    /// The one that signs invites, which is kept in the same directory. Without such a directory the rooms make one of
+    /// their own.
+    pub(super) fn for_invites() -> Result<Option<Secret>, StartError> {
+        let kept =
+            |directory: PathBuf| Self::in_directory(&directory, "invite-secret", "rooms.invite-secret-file");
+        Ok(directory().map(kept).transpose()?.map(|own| own.secret))
+    }
+
+    /// `key`: what of the configuration goes before it.
+    fn in_directory(directory: &Path, name: &str, key: &str) -> Result<Self, StartError> {
+        let path = directory.join(name);
         let told = |error: io::Error| {
-            let text = format!("{}: {error}; remove it, or set auth.secret-file", path.display());
+            let text = format!("{}: {error}; remove it, or set {key}", path.display());
             StartError::System(io::Error::new(error.kind(), text))
         };
         let bytes = match fs::read(&path) {
@@ -85,17 +95,19 @@ mod tests {
     #[test]
     fn a_secret_is_made_once_and_kept_for_nobody_else_to_read() {
         let directory = tempfile::tempdir().unwrap();
-        let first = OwnSecret::in_directory(directory.path()).unwrap();
+        let of = |name| OwnSecret::in_directory(directory.path(), name, "auth.secret-file");
+        let first = of("secret").unwrap();
         let path = first.kept.clone().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_to_string(&path).unwrap().trim_end().as_bytes(), &first.secret.bytes[..]);
         assert_eq!(first.secret.bytes.len(), 44);
-        let second = OwnSecret::in_directory(directory.path()).unwrap();
+        let second = of("secret").unwrap();
         assert_eq!(first.secret.bytes, second.secret.bytes);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert_ne!(of("invite-secret").unwrap().secret.bytes, first.secret.bytes, "one for each purpose");
 
         fs::write(&path, "short\n").unwrap();
-        let error = OwnSecret::in_directory(directory.path()).err().unwrap().to_string();
+        let error = of("secret").err().unwrap().to_string();
         assert!(error.contains("too short") && error.contains("auth.secret-file"), "{error}");
     }
 }

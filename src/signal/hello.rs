@@ -82,14 +82,27 @@ impl Rooms {
     }
 
     fn verify(&mut self, now: Now, token: &str, authority: &mut dyn Authority) -> Result<Claims, Refusal> {
-        let claims = match token.starts_with(INVITE) {
-            true => read_invite(&self.invite_secret.bytes, token),
-            false => authority.verify(now, token),
-        };
-        claims.and_then(|claims| claims.check(now).map(|()| claims)).map_err(|bad| {
+        self.read_token(now, token, authority).map_err(|bad| {
             self.counters.bad_tokens += 1;
             refuse_token(&bad)
         })
+    }
+
+    /// What a token says, an invite of this server or one for the authority, if it is good now.
+    ///
+    /// # Errors
+    /// [`BadToken`].
+    pub fn read_token(
+        &self,
+        now: Now,
+        token: &str,
+        authority: &mut dyn Authority,
+    ) -> Result<Claims, BadToken> {
+        let claims = match token.starts_with(INVITE) {
+            true => read_invite(&self.invite_secret.bytes, token),
+            false => authority.verify(now, token),
+        }?;
+        claims.check(now).map(|()| claims)
     }
 }
 

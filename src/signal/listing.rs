@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::room::Room;
+use super::session::SessionKey;
 use super::{Counters, Reports, Rooms, Settings};
 
 /// A room, as an operator sees it.
@@ -71,28 +73,27 @@ impl Rooms {
         use std::ops::Bound;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rooms = self.rooms.range::<str, _>((start, Bound::Unbounded)).take(max);
-        rooms
-            .map(|(name, room)| RoomListing {
-                name: name.clone(),
-                capacity: room.capacity,
-                pin: room.pin.is_some(),
-                locked: room.locked,
-                members: room
-                    .members
-                    .iter()
-                    .filter_map(|member| {
-                        let session = self.sessions.get(member)?;
-                        let place = session.place.as_ref()?;
-                        Some(MemberListing {
-                            peer: place.peer.clone(),
-                            name: place.name.clone(),
-                            from: session.from,
-                            here: session.connection().is_some(),
-                            moderator: place.moderator,
-                        })
-                    })
-                    .collect(),
+        rooms.map(|(name, room)| self.listing(name, room)).collect()
+    }
+
+    pub(super) fn listing(&self, name: &Arc<str>, room: &Room) -> RoomListing {
+        let member = |member: &SessionKey| {
+            let session = self.sessions.get(member)?;
+            let place = session.place.as_ref()?;
+            Some(MemberListing {
+                peer: place.peer.clone(),
+                name: place.name.clone(),
+                from: session.from,
+                here: session.connection().is_some(),
+                moderator: place.moderator,
             })
-            .collect()
+        };
+        RoomListing {
+            name: name.clone(),
+            capacity: room.capacity,
+            pin: room.pin.is_some(),
+            locked: room.locked,
+            members: room.members.iter().filter_map(member).collect(),
+        }
     }
 }

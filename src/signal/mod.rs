@@ -29,6 +29,7 @@ mod json;
 mod link;
 mod listing;
 mod moderation;
+mod operator;
 mod rate;
 mod reports;
 mod requests;
@@ -59,6 +60,7 @@ pub use listing::{MemberListing, RoomListing};
 pub(crate) use rate::Rate;
 pub use reports::{Histogram, Reports};
 pub use settings::Settings;
+pub use wire::shown_token;
 
 use bucket::Bucket;
 use error::Refusal;

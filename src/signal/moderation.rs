@@ -1,9 +1,9 @@
-//! `lock`, `kick` and `invite`: what moderators may do. The operator may kick, too.
+//! `lock`, `kick` and `invite`: what moderators may do. (What the operator may is in `operator.rs`.)
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::access::{Claims, Role, RoomClaim, invite};
+use super::access::{Claims, Role};
 use super::error::{ErrorCode, Refusal, close};
 use super::frame::Frame;
 use super::room::Banned;
@@ -41,19 +41,8 @@ impl Rooms {
         Ok(())
     }
 
-    /// Puts a member out of its room, as the operator may. `false`: there is none of this id.
-    pub fn kick_out(&mut self, now: Now, room: &str, peer: &str, ban: Duration) -> bool {
-        let members = self.rooms.get(room).map(|room| room.members.clone()).unwrap_or_default();
-        let is_meant = |key: &SessionKey| {
-            let place = self.sessions.get(key).and_then(|session| session.place.as_ref());
-            place.is_some_and(|place| &*place.peer == peer)
-        };
-        let Some(key) = members.into_iter().find(is_meant) else { return false };
-        self.put_out(now, key, None, ban);
-        true
-    }
-
-    fn put_out(&mut self, now: Now, key: SessionKey, by: Option<&Place>, ban: Duration) {
+    /// `by`: nobody but the operator.
+    pub(super) fn put_out(&mut self, now: Now, key: SessionKey, by: Option<&Place>, ban: Duration) {
         let Some(session) = self.sessions.get(&key) else { return };
         let Some(Place { room, peer, .. }) = session.place.clone() else { return };
         let (subject, from, connection) = (session.subject(), session.from, session.connection());
@@ -67,7 +56,8 @@ impl Rooms {
         // First of all it is out: nothing of what follows is for it.
         self.end(now, key, Some("kicked"));
         if let Some(connection) = connection {
-            let message = format!("A moderator has put you out of room '{room}'");
+            let who = if by.is_some() { "A moderator" } else { "The operator" };
+            let message = format!("{who} has put you out of room '{room}'");
             self.tell_error(connection, None, ErrorCode::Kicked, message, None, true);
             self.close(now, connection, close::KICKED, "kicked");
         }
@@ -84,16 +74,13 @@ impl Rooms {
         let own = self.sessions.get(&key).and_then(|session| session.claims.clone());
         let expires = now.unix.saturating_add(request.ttl_s.unwrap_or(INVITE_SECONDS));
         let claims = Claims {
-            exp: expires,
-            nbf: None,
-            room: Some(RoomClaim::One(place.room.to_string())),
             name: request.name.as_deref().filter(|name| !name.is_empty()).map(str::to_owned),
-            sub: None,
             role: request.role.filter(|role| *role == Role::Moderator),
             may_create: own.as_ref().and_then(|claims| claims.may_create),
             may_relay: own.as_ref().and_then(|claims| claims.may_relay),
+            ..Claims::for_room(&place.room, expires)
         };
-        let token = invite(&self.invite_secret.bytes, &claims);
+        let token = self.sign_invite(&claims);
         self.send(from, &Frame::Invite { id, token: &token, expires });
         Ok(())
     }

@@ -126,7 +126,7 @@ impl Rooms {
             seq: 0,
             from: &sender.peer,
             to: &signal.to,
-            pc: &signal.pc,
+            pc: signal.pc(),
             generation: signal.generation,
             description: signal.description,
             candidates: signal.candidates,

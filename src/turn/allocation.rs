@@ -21,15 +21,23 @@ pub(super) const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);
 /// RFC 8656 section 12.
 pub(super) const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
 
+// In this order: what each datagram needs lies together in the first cache lines.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Allocation {
-    pub flow: FiveTuple,
-    //= 8656-6-2
-    pub owner: Identity,
+    /// If it may move.
+    pub mobility: Option<Box<Mobility>>,
+    pub peers: Peers,
+    pub transport: RelayTransport,
+    pub traffic: Traffic,
     /// By family: IPv4, IPv6.
     relays: [Option<Relay>; 2],
-    pub transport: RelayTransport,
-    pub peers: Peers,
+    pub meter: Meter,
+    pub flow: FiveTuple,
+    /// The quota it counts against; given back on drop.
+    pub ticket: Ticket,
+    //= 8656-6-2
+    pub owner: Identity,
     /// Of a TCP allocation.
     pub connections: Vec<PeerConnection>,
     pub created: Instant,
@@ -38,14 +46,8 @@ pub(super) struct Allocation {
     /// What the Allocate response said besides the addresses, for retransmissions.
     pub reservation: Option<ReservationToken>,
     pub failed: Option<(Family, BindError)>,
-    pub traffic: Traffic,
-    pub meter: Meter,
-    /// If it may move.
-    pub mobility: Option<Box<Mobility>>,
     /// The earliest time that the timer queue knows for this allocation.
     pub scheduled: Instant,
-    /// The quota it counts against; given back on drop.
-    pub ticket: Ticket,
 }
 
 impl Allocation {
@@ -176,9 +178,9 @@ impl Traffic {
 /// Permissions and channels (RFC 8656 sections 9 and 12).
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    permissions: SortedMap<IpAddr, Permission>,
-    channels: SortedMap<ChannelNumber, Channel>,
-    numbers: SortedMap<PeerAddr, ChannelNumber>,
+    permissions: SortedMap<IpAddr, Permission, 2>,
+    channels: SortedMap<ChannelNumber, Channel, 1>,
+    numbers: SortedMap<PeerAddr, ChannelNumber, 1>,
 }
 
 #[derive(Clone, Copy, Debug)]

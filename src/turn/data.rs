@@ -23,16 +23,10 @@ use crate::stun::{
 use crate::time::Now;
 
 impl Server {
-    /// Takes a run: datagrams of `segment` bytes that came from one client at once, the last may be shorter. `None`: it
-    /// must be handed in datagram by datagram.
-    pub fn handle_client_run(
-        &mut self,
-        now: Now,
-        flow: FiveTuple,
-        bytes: &[u8],
-        segment: usize,
-    ) -> Option<Verdict> {
-        let number = one_channel(bytes, segment)?;
+    /// Takes a run: datagrams of `segment` bytes that came from one client at once, the last may be shorter.
+    /// [`Verdict::Apart`]: it must be handed in datagram by datagram.
+    pub fn handle_client_run(&mut self, now: Now, flow: FiveTuple, bytes: &[u8], segment: usize) -> Verdict {
+        let Some(number) = one_channel(bytes, segment) else { return Verdict::Apart };
         let payload = PayloadRange { start: CHANNEL_DATA_HEADER, end: segment };
         self.relay_on_channel(
             now,
@@ -52,7 +46,7 @@ impl Server {
         };
         let len = data.data.len();
         let payload = PayloadRange { start: CHANNEL_DATA_HEADER, end: CHANNEL_DATA_HEADER + len };
-        self.relay_on_channel(now, flow, data.number, payload, Load::one(len)).unwrap_or(Verdict::Nothing)
+        self.relay_on_channel(now, flow, data.number, payload, Load::one(len))
     }
 
     fn relay_on_channel(
@@ -62,7 +56,7 @@ impl Server {
         number: ChannelNumber,
         payload: PayloadRange,
         load: Load,
-    ) -> Option<Verdict> {
+    ) -> Verdict {
         let Some(slot) = self.slot_of(&flow) else {
             //= 8656-5-5
             return drop(&mut self.counters.no_allocation, load);
@@ -99,11 +93,9 @@ impl Server {
         let ignored = !flow.transport.is_stream() && (flow.client.0.is_ipv6() || peer.is_ipv6());
         let dont_fragment = !ignored && message.find(AttributeType::DONT_FRAGMENT).is_some();
         let load = Load::one(data.value.len());
-        let verdict = self.relay_to(now, slot, PeerAddr(peer), payload, load, dont_fragment);
-        verdict.unwrap_or(Verdict::Nothing)
+        self.relay_to(now, slot, PeerAddr(peer), payload, load, dont_fragment)
     }
 
-    /// `None`: the run must be taken datagram by datagram; nothing of it was counted.
     fn relay_to(
         &mut self,
         now: Now,
@@ -112,7 +104,7 @@ impl Server {
         payload: PayloadRange,
         load: Load,
         dont_fragment: bool,
-    ) -> Option<Verdict> {
+    ) -> Verdict {
         let allocation = &self.allocations[slot];
         if allocation.transport != RelayTransport::Udp {
             return drop(&mut self.counters.no_channel, load);
@@ -130,7 +122,7 @@ impl Server {
         let is_here = holder.is_some_and(|there| there.shard == self.shard);
         if is_here && load.is_run() && self.settings.limits.has_rates() {
             // The caps of two allocations count, and each may admit a part.
-            return None;
+            return Verdict::Apart;
         }
         if !allocation.admit(&self.settings.limits, load, now.instant) {
             return over_rate(&mut self.counters.over_rate, load);
@@ -139,7 +131,8 @@ impl Server {
             None => Verdict::Relay { relay, to, payload, dont_fragment },
             // To another allocation of this server, without a way through the kernel. From there it goes to the client
             // in any case, so nothing can go round in circles.
-            Some(there) if is_here => match self.relay_from_peer(now, there.relay, from, load)? {
+            Some(there) if is_here => match self.relay_from_peer(now, there.relay, from, load) {
+                Verdict::Apart => return Verdict::Apart,
                 Verdict::ToClient { flow, framing, .. } => Verdict::ToClient { flow, framing, payload },
                 other => other,
             },
@@ -147,17 +140,17 @@ impl Server {
         };
         self.allocations[slot].traffic.count_to_peers(load);
         self.counters.traffic.count_to_peers(load);
-        Some(verdict)
+        verdict
     }
 
     /// Takes one datagram of `len` bytes that came in on a relay socket, `from` as the socket saw it
     /// (RFC 8656 section 11.3).
     pub fn handle_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, len: usize) -> Verdict {
-        self.relay_from_peer(now, relay, from, Load::one(len)).unwrap_or(Verdict::Nothing)
+        self.relay_from_peer(now, relay, from, Load::one(len))
     }
 
     /// Takes a run: datagrams of `segment` bytes that came in on a relay socket from one peer at once, the last may be
-    /// shorter, `len` bytes in all. `None`: it must be handed in datagram by datagram.
+    /// shorter, `len` bytes in all. [`Verdict::Apart`]: it must be handed in datagram by datagram.
     pub fn handle_peer_run(
         &mut self,
         now: Now,
@@ -165,12 +158,12 @@ impl Server {
         from: SocketAddr,
         segment: usize,
         len: usize,
-    ) -> Option<Verdict> {
+    ) -> Verdict {
         self.relay_from_peer(now, relay, from, Load::run(segment, len, 0))
     }
 
-    /// Takes a datagram, or a run of them, that another shard has given the verdict [`Verdict::ToShard`]. `None`: it
-    /// must be handed in datagram by datagram.
+    /// Takes a datagram, or a run of them, that another shard has given the verdict [`Verdict::ToShard`].
+    /// [`Verdict::Apart`]: it must be handed in datagram by datagram.
     pub fn handle_relayed(
         &mut self,
         now: Now,
@@ -178,7 +171,7 @@ impl Server {
         to: SocketAddr,
         segment: usize,
         len: usize,
-    ) -> Option<Verdict> {
+    ) -> Verdict {
         let load = if len > segment { Load::run(segment, len, 0) } else { Load::one(len) };
         match self.shared.holder(to).filter(|there| there.shard == self.shard) {
             Some(there) => self.relay_from_peer(now, there.relay, from, load),
@@ -186,7 +179,7 @@ impl Server {
         }
     }
 
-    fn relay_from_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, load: Load) -> Option<Verdict> {
+    fn relay_from_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, load: Load) -> Verdict {
         let from = PeerAddr(self.addresses.announced(from));
         let slot = relay.slot();
         let Some(allocation) = self.allocation_at(now, relay) else {
@@ -202,7 +195,7 @@ impl Server {
         let (flow, channel) = (allocation.flow, allocation.peers.channel_of(from, now.instant));
         if load.is_run() && channel.is_none() {
             // Each Data indication has a transaction id of its own.
-            return None;
+            return Verdict::Apart;
         }
         if !allocation.admit(&self.settings.limits, load, now.instant) {
             return over_rate(&mut self.counters.over_rate, load);
@@ -217,7 +210,7 @@ impl Server {
         };
         self.allocations[slot].traffic.count_to_client(load);
         self.counters.traffic.count_to_client(load);
-        Some(Verdict::ToClient { flow, framing, payload: PayloadRange::all(load.longest) })
+        Verdict::ToClient { flow, framing, payload: PayloadRange::all(load.longest) }
     }
 
     /// Takes an ICMP error about a datagram that was sent from a relay to `to` (RFC 8656 section 11.5). `mtu` is that
@@ -271,14 +264,14 @@ impl Server {
 }
 
 /// Counts what is dropped.
-fn drop(counter: &mut u64, load: Load) -> Option<Verdict> {
+fn drop(counter: &mut u64, load: Load) -> Verdict {
     *counter += load.count;
-    Some(Verdict::Nothing)
+    Verdict::Nothing
 }
 
 /// A run over a cap is taken datagram by datagram, so that what still fits gets through.
-fn over_rate(counter: &mut u64, load: Load) -> Option<Verdict> {
-    if load.is_run() { None } else { drop(counter, load) }
+fn over_rate(counter: &mut u64, load: Load) -> Verdict {
+    if load.is_run() { Verdict::Apart } else { drop(counter, load) }
 }
 
 /// The channel that all datagrams of a run name, if each is one ChannelData message without padding.

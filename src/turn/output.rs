@@ -15,6 +15,8 @@ use crate::time::Instant;
 pub enum Verdict {
     /// Nothing: it asks for an answer (see [`Output::Send`]), or it is dropped and counted.
     Nothing,
+    /// This run must be handed in datagram by datagram; nothing of it was counted. Never the word on a single datagram.
+    Apart,
     /// Send `bytes[payload]` from the relay socket to the peer.
     Relay {
         /// The socket to send from.

@@ -1,4 +1,4 @@
-//! Users whose credentials end before their time: a member that left its room.
+//! Credentials that end before their time: those of a member that left its room, and what the operator takes back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,9 +20,10 @@ impl Revoked {
         Self(HashMap::with_hasher(hasher))
     }
 
-    pub(super) fn contains(&self, user: &str, now: Now) -> bool {
+    pub(super) fn has_one_of(&self, names: [&str; 2], now: Now) -> bool {
         // Most servers have no rooms, and most rooms are quiet.
-        !self.0.is_empty() && self.0.get(user).is_some_and(|until| *until > now.unix)
+        let has = |name: &str| self.0.get(name).is_some_and(|until| *until > now.unix);
+        !self.0.is_empty() && names.into_iter().any(has)
     }
 
     fn insert(&mut self, user: &str, until: u64, now: Now) {
@@ -39,20 +40,23 @@ impl Revoked {
 }
 
 impl Server {
-    /// Ends all allocations of a user, and refuses its credentials until the last of them has expired, at `expires`
-    /// (seconds since the Unix epoch).
-    pub fn revoke(&mut self, now: Now, user: &str, expires: u64) {
+    /// Ends the allocations made with a name, which is a user's or the whole USERNAME of one credential, and refuses it
+    /// until the last credential of that name has expired, at `expires` (seconds since the Unix epoch). Says how many
+    /// it ended.
+    pub fn revoke(&mut self, now: Now, name: &str, expires: u64) -> usize {
         if expires > now.unix {
-            self.revoked.insert(user, expires, now);
+            self.revoked.insert(name, expires, now);
         }
-        let of_user = |(slot, allocation): (usize, &super::allocation::Allocation)| {
-            (&*allocation.owner.user == user).then_some(slot)
+        let of_name = |(slot, allocation): (usize, &super::allocation::Allocation)| {
+            [&allocation.owner.user, &allocation.owner.username].iter().any(|n| &***n == name).then_some(slot)
         };
-        for slot in self.allocations.iter().filter_map(of_user).collect::<Vec<_>>() {
+        let slots: Vec<usize> = self.allocations.iter().filter_map(of_name).collect();
+        for &slot in &slots {
             if !self.abandon(slot) {
                 self.end(now, slot, EndReason::Revoked);
             }
         }
+        slots.len()
     }
 }
 
@@ -64,16 +68,17 @@ mod tests {
     #[test]
     fn names_are_forgotten_when_their_time_is_over_or_there_are_too_many() {
         let at = |unix| Now { instant: Instant::from_millis(0), unix };
+        let has = |name, revoked: &Revoked, unix| revoked.has_one_of(["another", name], at(unix));
         let mut revoked = Revoked::new(RandomState::new());
         revoked.insert("early", 10, at(0));
-        assert!(revoked.contains("early", at(9)));
-        assert!(!revoked.contains("early", at(10)));
-        assert!(!revoked.contains("nobody", at(0)));
+        assert!(has("early", &revoked, 9));
+        assert!(!has("early", &revoked, 10));
+        assert!(!has("nobody", &revoked, 0));
         for n in 0..MAX {
             revoked.insert(&n.to_string(), 1000 + n as u64, at(0));
         }
         assert_eq!(revoked.0.len(), MAX);
-        assert!(!revoked.contains("early", at(0)));
+        assert!(!has("early", &revoked, 0));
         revoked.insert("last", 5000, at(1999));
         assert_eq!(revoked.0.len(), MAX - 1000 + 1);
     }

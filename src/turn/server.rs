@@ -163,7 +163,7 @@ impl Server {
             None => self.auth.authenticate(&request.message, client, now),
         };
         let identity = match identity {
-            Ok(identity) if self.revoked.contains(&identity.user, now) => {
+            Ok(identity) if self.revoked.has_one_of([&identity.user, &identity.username], now) => {
                 let (username, cause) = (identity.username.to_string(), Cause::Revoked);
                 return self.reject(now, request, Denied::Unauthorized { username, cause }.into());
             }
@@ -292,6 +292,11 @@ impl Server {
     /// Does this path have an allocation?
     pub fn has_allocation(&self, flow: &FiveTuple) -> bool {
         self.by_flow.contains_key(flow)
+    }
+
+    /// Has one of the paths of allocations this property?
+    pub fn has_path(&self, property: impl FnMut(&FiveTuple) -> bool) -> bool {
+        self.by_flow.keys().any(property)
     }
 
     /// The next thing to do. Take until `None` after each call of another method.

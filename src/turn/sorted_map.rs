@@ -1,16 +1,18 @@
 //! A map as a sorted vector: for a handful of entries it is smaller and faster than hashing.
 
-/// Keys in order, looked up by bisection.
-#[derive(Debug)]
-pub(super) struct SortedMap<K, V>(Vec<(K, V)>);
+use smallvec::SmallVec;
 
-impl<K, V> Default for SortedMap<K, V> {
+/// Keys in order, looked up by bisection. The first `N` entries need no memory of their own.
+#[derive(Debug)]
+pub(super) struct SortedMap<K, V, const N: usize>(SmallVec<[(K, V); N]>);
+
+impl<K, V, const N: usize> Default for SortedMap<K, V, N> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(SmallVec::new())
     }
 }
 
-impl<K: Ord, V> SortedMap<K, V> {
+impl<K: Ord, V, const N: usize> SortedMap<K, V, N> {
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         self.0.binary_search_by(|(k, _)| k.cmp(key)).ok().map(|at| &self.0[at].1)
     }

@@ -1,6 +1,7 @@
 //! The relay's vocabulary, named as RFC 8656 names it.
 
-use std::net::SocketAddr;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::stun::Family;
 
@@ -76,7 +77,7 @@ impl Transport {
 }
 
 /// The communication path between one client and the server; it identifies an allocation (RFC 8656 section 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FiveTuple {
     /// The client's end.
     pub client: ClientAddr,
@@ -84,6 +85,20 @@ pub struct FiveTuple {
     pub server: ServerAddr,
     /// The protocol between them.
     pub transport: Transport,
+}
+
+/// By the client's end alone: there are few others, nobody can choose them, and each packet is looked up by this.
+impl Hash for FiveTuple {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let port = self.client.0.port();
+        match self.client.0.ip() {
+            IpAddr::V4(ip) => state.write_u64(u64::from(u32::from(ip)) << 16 | u64::from(port)),
+            IpAddr::V6(ip) => {
+                state.write_u128(ip.to_bits());
+                state.write_u16(port);
+            }
+        }
+    }
 }
 
 /// Names a relay socket between the core and its driver. Small and dense, so the driver can index with it.

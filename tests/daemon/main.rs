@@ -9,13 +9,21 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)] // a test binary has no outside
 
 mod bad_input;
+#[path = "../support/call.rs"]
+mod call;
 mod client;
 mod commands;
 mod conformance;
 mod coturn;
+#[path = "../support/files.rs"]
+mod files;
 mod harness;
 mod https;
 mod interop;
+mod jwks;
+mod listeners;
+mod one_room;
 mod operations;
+mod rooms;
 mod sans_io;
 mod web;

@@ -12,7 +12,7 @@ use crate::{https, web};
 
 impl Setup {
     /// With an admin socket and metrics.
-    fn with_admin(self) -> (Self, SocketAddr) {
+    pub fn with_admin(self) -> (Self, SocketAddr) {
         // The port is this test's own: the harness gave it to UDP and TCP, and nothing listens on the address.
         let metrics = SocketAddr::from(([127, 0, 0, 2], self.turn.port()));
         let socket = self.folder.path().join("admin.sock");
@@ -23,19 +23,19 @@ impl Setup {
 }
 
 impl Daemon {
-    fn ctl(&self, args: &[&str]) -> Output {
+    pub fn ctl(&self, args: &[&str]) -> Output {
         let socket = self.setup.folder.path().join("admin.sock");
         run(ternd().arg("ctl").arg("--socket").arg(socket).args(args))
     }
 
-    fn ctl_json(&self, args: &[&str]) -> Value {
+    pub fn ctl_json(&self, args: &[&str]) -> Value {
         let output = self.ctl(&[args, &["--json"]].concat());
         assert!(output.status.success(), "{args:?}: {}", said(&output));
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error} in {}", said(&output)))
     }
 
     /// Changes the configuration file.
-    fn rewrite(&self, from: &str, to: &str) {
+    pub fn rewrite(&self, from: &str, to: &str) {
         let path = self.setup.folder.path().join("ternd.toml");
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "no {from:?} in {text}");
@@ -49,12 +49,12 @@ impl Daemon {
     }
 }
 
-fn alice(secret: &str) -> Login {
+pub fn alice(secret: &str) -> Login {
     Login::new(secret, format!("{}:alice", unix_now() + 600))
 }
 
 /// A client over each transport, with its allocation.
-fn callers(daemon: &Daemon, login: &Login) -> Vec<(Client, SocketAddr)> {
+pub fn callers(daemon: &Daemon, login: &Login) -> Vec<(Client, SocketAddr)> {
     let (turn, tls) = (daemon.turn(), daemon.https());
     let clients = (0..4).flat_map(|_| [Client::udp(turn), Client::tcp(turn), Client::tls(tls)]);
     clients
@@ -245,6 +245,46 @@ fn ctl_lists_kicks_issues_and_sets_levels() {
     let nobody = run(ternd().args(["ctl", "--socket", "/nowhere/admin.sock", "status"]));
     assert_eq!(nobody.status.code(), Some(1));
     assert!(said(&nobody).contains("is the service running"), "{}", said(&nobody));
+}
+
+#[test]
+fn a_credential_is_issued_with_its_servers_and_taken_back() {
+    let daemon = Setup::new().with_admin().0.start();
+    let issue = ["credentials", "issue", "--user", "bob", "--ttl", "10m"];
+    let issued = daemon.ctl_json(&issue);
+    let server = &issued["iceServers"][1];
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    assert_eq!((&server["username"], &issued["ttl"]), (&issued["username"], &600.into()), "{issued}");
+    let udp = format!(":{}?transport=udp", daemon.turn().port());
+    assert!(
+        word(&server["urls"][0]).starts_with("turn:") && word(&server["urls"][0]).ends_with(&udp),
+        "{issued}"
+    );
+    let table = said(&daemon.ctl(&issue));
+    assert!(
+        table.starts_with("username ") && table.contains(&udp) && table.contains("expires_at"),
+        "{table}"
+    );
+
+    let first = Login { username: word(&server["username"]), password: word(&server["credential"]) };
+    // Another one of the same user: another second, another time stamp.
+    let other = daemon.ctl_json(&["credentials", "issue", "--user", "bob", "--ttl", "20m"]);
+    let other = Login { username: word(&other["username"]), password: word(&other["password"]) };
+    let (mut udp, mut tls, mut stays) =
+        (Client::udp(daemon.turn()), Client::tls(daemon.https()), Client::tcp(daemon.turn()));
+    udp.allocate(&first).unwrap();
+    tls.allocate(&first).unwrap();
+    let relayed = stays.allocate(&other).unwrap();
+    assert_eq!(daemon.ctl_json(&["credentials", "revoke", &first.username])["ended"], 2);
+    for client in [&mut udp, &mut tls] {
+        assert_eq!(client.permit("127.0.0.1:9".parse().unwrap()), Err(Refused(401)));
+    }
+    assert_eq!(Client::tcp(daemon.turn()).allocate(&first), Err(Refused(401)));
+    stays.relay_both_ways(relayed);
+    daemon.logged(&["ended", "credentials revoked", "bob"]);
+    daemon.logged(&["refused with 401", "revoked", "bob"]);
+    let wrong = daemon.ctl(&["credentials", "revoke", "bob"]);
+    assert!(said(&wrong).contains("with its time stamp"), "{}", said(&wrong));
 }
 
 /// What `/metrics` says: `name{label="value"} number` by line.

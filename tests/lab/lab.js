@@ -15,31 +15,12 @@ const PEERS = {
   erin: 'port-restricted', frank: 'port-restricted',
 };
 
-/** The lab's public addresses are documentation ranges, which ternd keeps closed; private ones stay closed. */
-const CONFIG = `
-host = "${HOST}"
-[listen]
-tls = ["0.0.0.0:443", "[::]:443"]
-[tls]
-certificate = "${STATE}/tls/server.pem"
-key = "${STATE}/tls/server.key"
-[auth]
-secret = "a secret of the lab, and of nothing else"
-[relay]
-addresses = ["203.0.113.10", "2001:db8::10"]
-[peers]
-allow = ["198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"]
-[log]
-level = "debug"
-format = "text"
-`;
-
 const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 class Lab {
-  /** natlab: its folder; ternd: the binary; output: a folder for what helps after a failure. */
-  constructor({ natlab, ternd, output }) {
-    Object.assign(this, { folder: natlab, ternd, output, browsers: [] });
+  /** natlab: its folder; server: how ternd is run (server.js); output: a folder for what helps after a failure. */
+  constructor({ natlab, server, output }) {
+    Object.assign(this, { folder: natlab, server, output, browsers: [] });
     this.env = {
       ...process.env, NATLAB, NODE_PATH: path.join(__dirname, 'node_modules'), NATLAB_DIR: natlab,
     };
@@ -61,14 +42,13 @@ class Lab {
 
   down() {
     for (const browser of this.browsers) browser.kill();
+    this.server.down();
     this.natlab('down');
   }
 
   /** Starts ternd and waits until it is ready to serve. */
   async startTernd() {
-    const file = path.join(this.output, 'ternd.toml');
-    fs.writeFileSync(file, CONFIG, { mode: 0o600 });
-    this.natlab('spawn', 'server', 'ternd', this.ternd, 'serve', '--config', file);
+    this.server.start(this);
     const poll = `const ask = () => fetch('https://${HOST}/readyz')
       .then((r) => { if (r.ok) process.exit(); }).catch(() => {}).then(() => setTimeout(ask, 100));
       ask(); setTimeout(() => process.exit(1), 10000);`;
@@ -79,12 +59,12 @@ class Lab {
 
   stopTernd() {
     fs.writeFileSync(path.join(this.output, 'ternd-before-stop.log'), this.terndLog());
-    this.natlab('stop', 'ternd');
+    this.server.stop();
   }
 
   terndLog() {
     try {
-      return this.natlab('log', 'ternd');
+      return this.server.log();
     } catch (error) {
       return `no log: ${error.message}`;
     }
@@ -195,4 +175,4 @@ class Browser {
   }
 }
 
-module.exports = { Lab, NATLAB, sleep };
+module.exports = { HOST, Lab, NATLAB, STATE, sleep };

@@ -28,12 +28,12 @@ fn a_run_of_one_channel_is_one_verdict_and_counts_for_all() {
     let verdict = world.server.handle_client_run(world.now, alice.flow, &run, 104);
     let payload = PayloadRange { start: 4, end: 104 };
     let to = addr("192.0.2.99:1");
-    assert_eq!(verdict, Some(Verdict::Relay { relay, to, payload, dont_fragment: false }));
+    assert_eq!(verdict, Verdict::Relay { relay, to, payload, dont_fragment: false });
     assert_eq!(relayed(&world), [6, 530, 0, 0]);
 
     let verdict = world.server.handle_peer_run(world.now, relay, to, 100, 530);
     let (framing, payload) = (Framing::Channel(ChannelNumber(0x4000)), PayloadRange::all(100));
-    assert_eq!(verdict, Some(Verdict::ToClient { flow: alice.flow, framing, payload }));
+    assert_eq!(verdict, Verdict::ToClient { flow: alice.flow, framing, payload });
     assert_eq!(relayed(&world), [6, 530, 6, 530]);
 }
 
@@ -59,14 +59,25 @@ fn what_is_not_all_alike_is_taken_datagram_by_datagram() {
     ] {
         let first = channel(0x4000, size - 4);
         let run = [&first[..], &first, &other].concat();
-        assert_eq!(world.server.handle_client_run(world.now, alice.flow, &run, size), None, "{other:?}");
+        assert_eq!(
+            world.server.handle_client_run(world.now, alice.flow, &run, size),
+            Verdict::Apart,
+            "{other:?}"
+        );
         let run = [other.clone(), first].concat();
         if other.len() == size {
-            assert_eq!(world.server.handle_client_run(world.now, alice.flow, &run, size), None, "{other:?}");
+            assert_eq!(
+                world.server.handle_client_run(world.now, alice.flow, &run, size),
+                Verdict::Apart,
+                "{other:?}"
+            );
         }
     }
     // A Data indication has a transaction id of its own.
-    assert_eq!(world.server.handle_peer_run(world.now, relay, addr("192.0.2.98:1"), 100, 300), None);
+    assert_eq!(
+        world.server.handle_peer_run(world.now, relay, addr("192.0.2.98:1"), 100, 300),
+        Verdict::Apart
+    );
     assert_eq!(world.server.counters(), before, "what is handed in again is counted once");
 }
 
@@ -78,7 +89,7 @@ fn a_run_passes_only_where_each_of_its_datagrams_would() {
     alice.bind(&mut world, 0x4000, "192.0.2.99:1");
     let relay = world.relay_of(&alice);
     let run = |number| channel(number, 100).repeat(8);
-    let nothing = Some(Verdict::Nothing);
+    let nothing = Verdict::Nothing;
     let stranger = Client::alice("192.0.2.8:4000").flow;
     assert_eq!(world.server.handle_client_run(world.now, stranger, &run(0x4000), 104), nothing);
     assert_eq!(world.server.handle_client_run(world.now, alice.flow, &run(0x4001), 104), nothing);
@@ -109,7 +120,8 @@ fn of_a_run_over_a_cap_as_much_passes_as_of_single_datagrams() {
             alice.bind(&mut world, 0x4000, "192.0.2.99:1");
             let relay = world.relay_of(&alice);
             let run = channel(0x4000, 100).repeat(20);
-            let mut whole = || world.server.handle_client_run(world.now, alice.flow, &run, 104).is_some();
+            let mut whole =
+                || world.server.handle_client_run(world.now, alice.flow, &run, 104) != Verdict::Apart;
             assert_eq!([whole(), whole(), whole()], [true, true, false]);
             let single = channel(0x4000, 100);
             let passed = |world: &mut World| {
@@ -120,7 +132,10 @@ fn of_a_run_over_a_cap_as_much_passes_as_of_single_datagrams() {
                     .count()
             };
             assert_eq!(passed(&mut world), 10);
-            assert_eq!(world.server.handle_peer_run(world.now, relay, addr("192.0.2.99:1"), 100, 200), None);
+            assert_eq!(
+                world.server.handle_peer_run(world.now, relay, addr("192.0.2.99:1"), 100, 200),
+                Verdict::Apart
+            );
             assert_eq!(world.server.counters().over_rate, 10);
         }
     }
@@ -147,7 +162,7 @@ fn a_datagram_for_a_relay_of_the_same_server_goes_straight_to_its_client() {
     assert_eq!(alice.channel(&mut world, 0x4000, &[7; 100]), to_bob);
     assert_eq!(relayed(&world), [1, 100, 1, 100]);
     let run = channel(0x4000, 100).repeat(5);
-    assert_eq!(world.server.handle_client_run(world.now, alice.flow, &run, 104), Some(to_bob));
+    assert_eq!(world.server.handle_client_run(world.now, alice.flow, &run, 104), to_bob);
     assert_eq!(relayed(&world), [6, 600, 6, 600]);
     // A Send indication takes the same way.
     match alice.send(&mut world, &bob.relayed.unwrap().to_string(), b"hello") {
@@ -174,7 +189,7 @@ fn both_sides_must_allow_it() {
     }
     let run = channel(0x4000, 100).repeat(5);
     let before = relayed(&world);
-    assert_eq!(world.server.handle_client_run(world.now, carol.flow, &run, 104), None);
+    assert_eq!(world.server.handle_client_run(world.now, carol.flow, &run, 104), Verdict::Apart);
     assert_eq!(relayed(&world), before, "nothing is counted of what must be handed in one by one");
 
     // Dave permits nobody.
@@ -224,7 +239,7 @@ fn caps_hold_on_both_sides() {
         assert_ne!(world.server.handle_peer(world.now, relay, alice.relayed.unwrap(), 9), Verdict::Nothing);
     }
     let run = channel(0x4000, 100).repeat(40);
-    assert_eq!(world.server.handle_client_run(world.now, alice.flow, &run, 104), None);
+    assert_eq!(world.server.handle_client_run(world.now, alice.flow, &run, 104), Verdict::Apart);
     let passed = (0..40).filter(|_| alice.channel(&mut world, 0x4000, &[7; 100]) != Verdict::Nothing).count();
     assert_eq!(passed, 20);
     assert_eq!(world.server.counters().over_rate, 20);
@@ -274,18 +289,18 @@ fn to_another_shard_it_goes_with_local_addresses_and_is_checked_there() {
     let (from, to) = (local(at_alice), local(at_bob));
     let run = [channel(0x4000, 100).repeat(3), channel(0x4000, 10)].concat();
     let payload = PayloadRange { start: 4, end: 104 };
-    let across = Some(Verdict::ToShard { shard: 1, from, to, payload });
+    let across = Verdict::ToShard { shard: 1, from, to, payload };
     assert_eq!(world.server.handle_client_run(world.now, alice.flow, &run, 104), across);
     assert_eq!(relayed(&world), [4, 310, 0, 0]);
 
     let framing = Framing::Channel(ChannelNumber(0x4ABC));
-    let to_bob = |len| Some(Verdict::ToClient { flow: bob.flow, framing, payload: PayloadRange::all(len) });
+    let to_bob = |len| Verdict::ToClient { flow: bob.flow, framing, payload: PayloadRange::all(len) };
     assert_eq!(second.handle_relayed(world.now, from, to, 100, 310), to_bob(100));
     assert_eq!(second.handle_relayed(world.now, from, to, 5, 5), to_bob(5));
     assert_eq!(second.handle_relayed(world.now, from, to, 0, 0), to_bob(0), "empty datagrams, too");
     assert_eq!(second.counters().traffic.to_client, 6);
     // Another relay of that shard, of this one, or none.
-    let nothing = Some(Verdict::Nothing);
+    let nothing = Verdict::Nothing;
     for elsewhere in [local(at_alice), addr("10.0.0.5:1"), addr("192.0.2.1:1")] {
         assert_eq!(second.handle_relayed(world.now, from, elsewhere, 100, 310), nothing);
     }

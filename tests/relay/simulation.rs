@@ -167,7 +167,7 @@ impl Network {
                 assert_eq!(self.relay_at(to), None, "what goes to another allocation needs no socket");
                 self.sky.send(self.now, Packet { from, to, bytes });
             }
-            Verdict::ToShard { .. } => panic!("there is one shard"),
+            Verdict::Apart | Verdict::ToShard { .. } => panic!("{verdict:?}"),
             Verdict::ToClient { flow, framing, payload } => {
                 let data = &bytes[payload.start..payload.end];
                 let bytes = crate::world::wrapped(framing, data, flow.transport);

@@ -191,19 +191,20 @@ async fn connections_are_bounded_and_the_next_one_finds_the_place_again() {
 async fn a_port_in_use_is_named_with_a_way_out() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = super::super::listen::bind(address, &[]).unwrap_err().to_string();
+    let error = super::super::listen::bind(address, &[], false).unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
     assert!(error.contains("ss -ltnp"), "{error}");
 
-    let elsewhere = super::super::listen::bind("192.0.2.1:0".parse().unwrap(), &[]).unwrap_err().to_string();
+    let elsewhere =
+        super::super::listen::bind("192.0.2.1:0".parse().unwrap(), &[], false).unwrap_err().to_string();
     assert!(elsewhere.contains("ip address"), "{elsewhere}");
 }
 
 #[tokio::test]
 async fn ipv4_and_ipv6_share_a_port() {
-    let six = super::super::listen::bind("[::]:0".parse().unwrap(), &[]).unwrap();
+    let six = super::super::listen::bind("[::]:0".parse().unwrap(), &[], false).unwrap();
     let port = six.local_addr().unwrap().port();
-    super::super::listen::bind(SocketAddr::from(([0, 0, 0, 0], port)), &[]).unwrap();
+    super::super::listen::bind(SocketAddr::from(([0, 0, 0, 0], port)), &[], false).unwrap();
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use crate::signal::ErrorCode;
+use crate::signal::wire::parse;
+use crate::signal::{ErrorCode, Settings};
 
 static SCHEMA: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../../docs/ternd.v1.schema.json")).unwrap());
@@ -81,10 +82,56 @@ fn is_a(kind: &str, value: &Value) -> bool {
 
 #[test]
 fn its_codes_are_those_of_the_code() {
-    let answers = SCHEMA["$defs"]["answer"]["oneOf"].as_array().unwrap();
-    let error = answers.iter().find(|a| a["properties"]["type"]["const"] == "error").unwrap();
     let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
-    assert_eq!(error["properties"]["code"]["enum"], json!(codes));
+    assert_eq!(SCHEMA["$defs"]["error"]["properties"]["code"]["enum"], json!(codes));
+}
+
+/// JavaScript writes `null` where it has nothing to say: whatever may be absent may be that, and says the same.
+#[test]
+fn null_is_as_good_as_absent() {
+    let description = json!({"type": "offer", "sdp": ""});
+    let shortest = [
+        json!({"type": "hello"}),
+        json!({"type": "hello", "resume": {"session": "s_1", "secret": "r_1"}}),
+        json!({"type": "join", "room": "demo"}),
+        json!({"type": "ready"}),
+        json!({"type": "signal", "to": "p_a", "description": description}),
+        json!({"type": "signal", "to": "p_a", "candidates": [{"candidate": "", "sdpMid": null, "sdpMLineIndex": null, "usernameFragment": null}]}),
+        json!({"type": "message", "data": 1}),
+        json!({"type": "set", "key": "k"}),
+        json!({"type": "ice"}),
+        json!({"type": "report", "state": "failed"}),
+        json!({"type": "lock"}),
+        json!({"type": "kick", "peer": "p_a"}),
+        json!({"type": "invite"}),
+        json!({"type": "leave"}),
+        json!({"type": "bye"}),
+    ];
+    let mut nulls = 0;
+    for request in shortest {
+        let definition = &SCHEMA["$defs"][request["type"].as_str().unwrap()];
+        let mut with = request.clone();
+        let keys = definition["properties"].as_object().unwrap().keys();
+        for key in keys.filter(|key| request.get(key).is_none()) {
+            with[key] = Value::Null;
+            nulls += 1;
+        }
+        if let Some(resume) = with.get_mut("resume").filter(|resume| resume.is_object()) {
+            resume["seq"] = Value::Null;
+        }
+        if request["type"] == "signal" {
+            let other = if request.get("candidates").is_some() { "description" } else { "candidates" };
+            with[other] = Value::Null;
+        }
+        let (request, with) = (request.to_string(), with.to_string());
+        let settings = Settings::default();
+        let (id, read) = parse(&with, &settings);
+        let read = read.unwrap_or_else(|refusal| panic!("{refusal:?}: {with}"));
+        assert!(is_valid("request", &serde_json::from_str(&with).unwrap()), "{with}");
+        assert_eq!(id, None);
+        assert_eq!(format!("{read:?}"), format!("{:?}", parse(&request, &settings).1.unwrap()), "{with}");
+    }
+    assert!(nulls > 30, "{nulls}");
 }
 
 /// Every definition is used and understood: a value that fits nothing meets each keyword.

@@ -600,6 +600,7 @@ impl Runner {
                 };
                 Relayed::ToClient { path: self.path(&flow), channel, peer }
             }
+            Verdict::Apart => panic!("not a run"),
             Verdict::ToShard { .. } => panic!("there is one shard: {verdict:?}"),
         }
     }

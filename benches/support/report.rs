@@ -1,9 +1,13 @@
-//! Figures, goals, and the three forms they are shown in.
+//! Figures, goals, and the three forms they are shown in. Each race says in its `server::Kind` who runs: ternd, its
+//! `RIVAL`, and the floor.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::process::Command;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
+use ternd::time::DateTime;
 
 use crate::server::Kind;
 
@@ -68,10 +72,10 @@ impl Line {
         [
             self.row.clone(),
             self.measure.clone(),
-            value(Kind::Coturn),
+            value(Kind::RIVAL),
             value(Kind::Ternd),
             value(Kind::Floor),
-            ratio(Kind::Coturn),
+            ratio(Kind::RIVAL),
             ratio(Kind::Floor),
             goals.join(", "),
             met.collect::<Vec<_>>().join(", "),
@@ -90,8 +94,13 @@ impl Goal {
 }
 
 const COLUMNS: usize = 9;
-const HEAD: [&str; COLUMNS] =
-    ["row", "measure", "coturn", "ternd", "floor", "/ coturn", "/ floor", "goal", "met"];
+
+fn headings() -> [String; COLUMNS] {
+    let rival = Kind::RIVAL.name();
+    let over_rival = format!("/ {rival}");
+    ["row", "measure", rival, "ternd", "floor", &over_rival, "/ floor", "goal", "met"].map(Into::into)
+}
+
 /// Wide enough for what is there, so that rows can be shown as they come.
 const WIDTHS: [usize; COLUMNS] = [17, 28, 8, 8, 8, 8, 8, 34, 16];
 
@@ -120,7 +129,7 @@ fn aligned(cells: &[String; COLUMNS]) -> String {
 }
 
 pub fn head() -> String {
-    aligned(&HEAD.map(Into::into))
+    aligned(&headings())
 }
 
 /// The lines of one row, for people.
@@ -144,7 +153,7 @@ pub fn markdown(about: &BTreeMap<&str, String>, lines: &[Line]) -> String {
     let row = |cells: [String; COLUMNS]| format!("| {} |\n", cells.join(" | "));
     let mut text: String =
         about.iter().map(|(what, value)| format!("{what}: {value}")).collect::<Vec<_>>().join("; ") + ".\n\n";
-    text += &row(HEAD.map(Into::into));
+    text += &row(headings());
     text += "|---|---|--:|--:|--:|--:|--:|---|---|\n";
     let mut before = "";
     for line in lines {
@@ -166,25 +175,46 @@ pub fn json(about: &BTreeMap<&str, String>, lines: &[Line]) -> Value {
             line.values.keys().map(|kind| (kind.name().to_owned(), f(*kind))).collect::<Value>()
         };
         let goals = line.goals.iter().map(|goal| json!({"goal": goal.text(), "met": line.is_met(*goal)}));
-        json!({
+        let mut figures = json!({
             "row": line.row,
             "measure": line.measure,
             "medians": by_name(&|kind| json!(line.median(kind))),
             "rounds": by_name(&|kind| json!(line.values[&kind])),
-            "ratio_to_coturn": line.ratio(Kind::Coturn),
+            "ratio_to_coturn": line.ratio(Kind::RIVAL),
             "ratio_to_floor": line.ratio(Kind::Floor),
             "goals": goals.collect::<Vec<_>>(),
-        })
+        });
+        figures[format!("ratio_to_{}", Kind::RIVAL.name())] = json!(line.ratio(Kind::RIVAL));
+        figures
     };
     json!({"about": about, "lines": lines.iter().map(line).collect::<Vec<_>>()})
 }
 
-const BEGIN: &str = "<!-- race: begin -->\n";
-const END: &str = "<!-- race: end -->";
+/// Puts the table between the two marks `<!-- name: begin -->` and `<!-- name: end -->` of a document.
+pub fn put(document: &str, name: &str, table: &str) -> Option<String> {
+    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
+    let (before, rest) = document.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}\n{table}\n{end}{after}"))
+}
 
-/// Puts the table between the two marks of a document.
-pub fn put(document: &str, table: &str) -> Option<String> {
-    let (before, rest) = document.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{table}\n{END}{after}"))
+/// Where and when this was measured.
+pub fn about(profile: String, rival: String) -> BTreeMap<&'static str, String> {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("?").to_owned();
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    BTreeMap::from([
+        ("CPU", cpu),
+        ("Kernel", said("uname", &["-r"])),
+        (Kind::RIVAL.name(), rival),
+        ("Measured", format!("{} UTC", DateTime(unix).to_string().replace('T', " "))),
+        ("Profile", profile),
+        ("ternd", env!("CARGO_PKG_VERSION").into()),
+    ])
+}
+
+/// What a command prints.
+pub fn said(command: &str, args: &[&str]) -> String {
+    let output = Command::new(command).args(args).output();
+    output.map_or_else(|_| "?".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
 }
