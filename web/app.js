@@ -384,6 +384,7 @@ function whyNoPath(peer) {
 }
 
 async function sample() {
+  if ([...(room?.peers.values() ?? [])].some((peer) => peer.failed)) refresh(); // the reason may be another one now
   for (const peer of [...(room?.peers.values() ?? [])]) {
     const tile = tiles.get(peer.id);
     if (!tile) continue;
@@ -443,7 +444,7 @@ function refresh() {
     tile.silent.textContent = t("silent");
     tile.video.setAttribute("aria-label", t("videoOf", { name: nameOf(peer) }));
     tile.why.hidden = !peer.failed;
-    tile.why.textContent = peer.failed ? whyNoPath(peer) : "";
+    if (peer.failed) tile.why.replaceChildren(whyNoPath(peer), make("a", { href: "/diagnostics", target: "_blank" }, t("diagnose")));
     for (const [key, plot] of Object.entries(tile.plots)) plot.name = t(PLOT_NAMES[key]);
   }
 }

@@ -180,9 +180,12 @@ class Events {
   }
 
   close(code) {
-    if (code === 1000) this.#post(this.#waiting.splice(0)).catch(() => {});
+    const last = code === 1000 ? this.#waiting.splice(0) : [];
     this.#to = null;
-    this.#end(code, "");
+    this.open = false;
+    // The server takes what is posted as long as events go down.
+    const sent = last.length > 0 ? this.#post(last).catch(() => {}) : Promise.resolve();
+    sent.finally(() => this.#end(code, ""));
   }
 
   async #flush(sign = false) {
@@ -273,6 +276,8 @@ export class Room extends Emitter {
   #iceTimer = null;
   #first = null; // { resolve, reject } of join()
   #network = () => this.#networkChanged();
+  // A browser closes a WebSocket with a word; of an EventSource the server would only see that it is lost, and wait.
+  #gone = () => { if (this.transport === "sse") this.leave(); };
   #woken = () => { if (this.state === "joined" && !document.hidden) this.#probe(); };
 
   constructor(options) {
@@ -307,6 +312,7 @@ export class Room extends Emitter {
       globalThis.addEventListener?.("online", this.#network);
       globalThis.navigator?.connection?.addEventListener?.("change", this.#network);
       globalThis.document?.addEventListener("visibilitychange", this.#woken);
+      globalThis.addEventListener?.("pagehide", this.#gone);
       this.#connect();
     });
   }
@@ -494,6 +500,7 @@ export class Room extends Emitter {
     globalThis.removeEventListener?.("online", this.#network);
     globalThis.navigator?.connection?.removeEventListener?.("change", this.#network);
     globalThis.document?.removeEventListener("visibilitychange", this.#woken);
+    globalThis.removeEventListener?.("pagehide", this.#gone);
     clearTimeout(this.#iceTimer);
     this.#drop(1000);
     for (const peer of [...this.peers.values()]) this.#remove(peer.id);
@@ -721,11 +728,11 @@ export class Peer extends Emitter {
   stream = new MediaStream();
   /** Has it lost its connection to the server? Media may flow all the same. */
   away = false;
-  /** What went wrong with servers, lately: [{ url, code, text }] of `icecandidateerror`. */
+  /** What went wrong with servers since the last ICE restart: [{ url, code, text }] of `icecandidateerror`. */
   errors = [];
   /** Is there no path, after all that was tried? It is tried again. */
   failed = false;
-  /** Did a relay give us an address? */
+  /** Did a relay give us an address since then? */
   relayed = false;
   /** Why it left ("kicked"), if there is a reason. */
   reason = null;
@@ -1081,6 +1088,8 @@ export class Peer extends Emitter {
       this._emit("trouble", error); // the old servers may still do
     }
     if (!down()) return;
+    this.relayed = false;
+    this.errors = []; // of what is tried now
     pc.restartIce(); // an offer follows through onnegotiationneeded
     this.#repairIn(RESTART_AFTER_MS); // nothing may come of it, not even a change of state
   }

@@ -9,7 +9,7 @@ const { OUTPUT, PAGE } = require('./daemon');
 const { AUTHORITY } = require('./certificate');
 
 const CHROMIUM = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update',
-  '--disable-sync', '--use-fake-device-for-media-stream', '--auto-select-desktop-capture-source=Entire screen',
+  '--disable-sync', '--use-fake-device-for-media-stream=device-count=2', '--auto-select-desktop-capture-source=Entire screen',
   '--disable-features=WebRtcHideLocalIpsWithMdns'];
 const FIREFOX = {
   'media.navigator.streams.fake': true, 'media.getusermedia.screensharing.enabled': true,

@@ -9,7 +9,7 @@ const { CERTIFICATE, KEY } = require('./certificate');
 
 const BASE = {
   host: NAME,
-  'drain-timeout': '1s', // browsers that were closed leave allocations behind
+  'drain-timeout': '0s', // browsers that were closed leave allocations behind
   listen: { udp: [`${HOST}:3478`, `[${HOST6}]:3478`], tcp: [`${HOST}:3478`, `[${HOST6}]:3478`], tls: [`${HOST}:8443`, `[${HOST6}]:8443`], http: [`127.0.0.1:${PAGE_PORT}`] },
   tls: { certificate: CERTIFICATE, key: KEY },
   auth: { secret: 'a secret of these tests, and of nothing else' },
@@ -61,7 +61,8 @@ class Daemon {
 
   async stop() {
     this.child.kill('SIGTERM');
-    const timer = setTimeout(() => this.child.kill('SIGKILL'), 15000);
+    // Browsers keep connections that they never use, and it waits some seconds for those.
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), 1000);
     await this.ended;
     clearTimeout(timer);
   }

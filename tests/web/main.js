@@ -6,7 +6,7 @@ const certificate = require('./certificate');
 const { Daemon, OUTPUT } = require('./daemon');
 const nameServer = require('./names');
 
-const FILES = ['./unit', './socketio', './pages', './looks', './diagnostics', './tutorial'];
+const FILES = ['./unit', './socketio', './pages', './looks', './diagnostics', './own'];
 
 async function main(args) {
   const tests = Object.assign({}, ...FILES.map((file) => require(file).tests));
