@@ -2,10 +2,11 @@
 'use strict';
 const fs = require('fs');
 const path = require('path');
-const { spawn } = require('child_process');
+const { execFileSync, spawn } = require('child_process');
 
 const ROOT = path.resolve(__dirname, '../..');
 const OUTPUT = path.join(ROOT, 'target/web');
+const BINARY = process.env.TERND ?? path.join(ROOT, 'target/debug/ternd');
 const HOST = '203.0.113.10';
 const PAGE = 'http://127.0.0.1:8080';
 
@@ -44,9 +45,8 @@ class Daemon {
     fs.mkdirSync(OUTPUT, { recursive: true });
     const file = path.join(OUTPUT, `${this.name}.toml`);
     fs.writeFileSync(file, written(config), { mode: 0o600 });
-    const binary = process.env.TERND ?? path.join(ROOT, 'target/debug/ternd');
     const log = fs.openSync(this.log, 'a');
-    this.child = spawn(binary, ['serve', '--config', file], { stdio: ['ignore', log, log] });
+    this.child = spawn(BINARY, ['serve', '--config', file], { stdio: ['ignore', log, log] });
     fs.closeSync(log);
     let ended = false;
     this.ended = new Promise((resolve) => { this.child.on('exit', () => { ended = true; resolve(); }); });
@@ -57,6 +57,11 @@ class Daemon {
     }
     await this.stop();
     throw new Error(`ternd does not serve. Its log:\n${fs.readFileSync(this.log, 'utf8')}`);
+  }
+
+  /** What a command of ternd prints that ends with the name of the configuration. */
+  ternd(args) {
+    return execFileSync(BINARY, [...args, path.join(OUTPUT, `${this.name}.toml`)], { encoding: 'utf8' });
   }
 
   async stop() {

@@ -199,6 +199,38 @@ tests['pages pin'] = () => together('chromium', 'pin', [], async (pages, open) =
   for (const it of [a, b]) await it.connected(1);
 });
 
+tests['pages invite'] = async (daemon) => {
+  await daemon.stop();
+  await daemon.start({ rooms: { create: 'token', join: 'token', 'invite-secret': 'a secret of these tests, for invites' } });
+  try {
+    const link = daemon.ternd(['invite', 'guests', '--role', 'moderator', '--config']).trim();
+    const hash = new URL(link).hash;
+    assert.match(hash, /^#token=i1\./);
+    const shared = { init: () => Object.defineProperty(navigator, 'clipboard', { value: { writeText: async (text) => { window.copied = text; } } }) };
+    await together('chromium', 'guests', [], async (pages, open, running) => {
+      const visit = async (name, behind) => {
+        pages.push(await Page.open(running, `/r/guests?auto=1&name=${name}&media=${behind}`, shared));
+        return pages.at(-1);
+      };
+      const c = await visit('Eve', '');
+      await c.page.waitForSelector('#notice:not([hidden])');
+      const a = await visit('Ada', hash);
+      await a.until('joined', (s) => s.state === 'joined');
+      // Her link lets others in, too; and it is an invite of its own.
+      await a.page.click('#copy');
+      await a.page.waitForFunction(() => window.copied);
+      const copied = new URL(await a.page.evaluate(() => window.copied)).hash;
+      assert.match(copied, /^#token=i1\./);
+      assert.notEqual(copied, hash);
+      const b = await visit('Bob', copied);
+      for (const it of [a, b]) await it.connected(1);
+    });
+  } finally {
+    await daemon.stop();
+    await daemon.start();
+  }
+};
+
 tests['pages kick'] = () => together('chromium', 'kick', ['Ada', 'Bob', 'Eve'], async ([a, b, c]) => {
   for (const it of [a, b, c]) await it.connected(2);
   assert.equal(await b.page.isVisible('#people li button'), false, 'who is no moderator can put nobody out');
