@@ -110,10 +110,10 @@ function roomFrom(typed) {
 
 const linkTo = (name) => `${location.origin}/r/${encodeURIComponent(name)}`;
 
-/** The link to send. Into a room with a PIN a moderator's invite leads without it. */
+/** The link to send. A moderator's invite leads in where a PIN is asked for, or where we came by an invite ourselves. */
 async function inviteLink() {
   const link = linkTo(room.room);
-  if (!room.pin || !room.isModerator) return link;
+  if (!(room.pin || token) || !room.isModerator) return link;
   return room.invite().then((invite) => `${link}#token=${invite}`, () => link);
 }
 

@@ -2,10 +2,11 @@
 'use strict';
 const fs = require('fs');
 const path = require('path');
-const { spawn } = require('child_process');
+const { execFileSync, spawn } = require('child_process');
 
 const { HOST, HOST6, NAME, OUTPUT, PAGE, PAGE_PORT, ROOT } = require('./places');
 const { CERTIFICATE, KEY } = require('./certificate');
+const BINARY = process.env.TERND ?? path.join(ROOT, 'target/debug/ternd');
 
 const BASE = {
   host: NAME,
@@ -44,9 +45,8 @@ class Daemon {
     fs.mkdirSync(OUTPUT, { recursive: true });
     const file = path.join(OUTPUT, `${this.name}.toml`);
     fs.writeFileSync(file, written(config), { mode: 0o600 });
-    const binary = process.env.TERND ?? path.join(ROOT, 'target/debug/ternd');
     const log = fs.openSync(this.log, 'a');
-    this.child = spawn(binary, ['serve', '--config', file], { stdio: ['ignore', log, log] });
+    this.child = spawn(BINARY, ['serve', '--config', file], { stdio: ['ignore', log, log] });
     fs.closeSync(log);
     let ended = false;
     this.ended = new Promise((resolve) => { this.child.on('exit', () => { ended = true; resolve(); }); });
@@ -57,6 +57,11 @@ class Daemon {
     }
     await this.stop();
     throw new Error(`ternd does not serve. Its log:\n${fs.readFileSync(this.log, 'utf8')}`);
+  }
+
+  /** What a command of ternd prints that ends with the name of the configuration. */
+  ternd(args) {
+    return execFileSync(BINARY, [...args, path.join(OUTPUT, `${this.name}.toml`)], { encoding: 'utf8' });
   }
 
   async stop() {

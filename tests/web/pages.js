@@ -224,6 +224,37 @@ each('pin', (kind, room) => together(kind, room, [], async (pages, open) => {
   await c.connected(2);
 }, { query: '&media=' }));
 
+/** Where rooms need a token: the operator's link lets in, and so does the one that the page then gives out. */
+tests['pages invite'] = async (daemon) => {
+  await daemon.stop();
+  await daemon.start({ rooms: { create: 'token', join: 'token', 'invite-secret': 'a secret of these tests, for invites' } });
+  try {
+    const room = 'guests';
+    const { hash } = new URL(daemon.ternd(['invite', room, '--role', 'moderator', '--config']).trim());
+    assert.match(hash, /^#token=i1\./);
+    const kinds = [KINDS[0], KINDS.at(-1)];
+    await together(kinds, room, [], async (pages, open) => {
+      const stranger = await open('Eve', '&media=');
+      await stranger.page.waitForSelector('#notice:not([hidden])');
+      const a = await open('Ada', `&media=${hash}`);
+      await a.until('joined', (s) => s.state === 'joined');
+      const link = await a.page.evaluate(() => {
+        navigator.clipboard.writeText = async (text) => { window.copied = text; };
+        document.querySelector('#copy-small').click();
+        return new Promise((resolve) => { setInterval(() => window.copied && resolve(window.copied), 20); });
+      });
+      const behind = new URL(link).hash;
+      assert.match(behind, /^#token=i1\./);
+      assert.notEqual(behind, hash);
+      const b = await open('Bob', `&media=${behind}`);
+      for (const it of [a, b]) await it.connected(1);
+    });
+  } finally {
+    await daemon.stop();
+    await daemon.start();
+  }
+};
+
 each('kick', (kind, room) => together(kind, room, ['Ada', 'Bob', 'Eve'], async ([a, b, c]) => {
   for (const it of [a, b, c]) await it.connected(2);
   assert.equal(await b.page.isVisible('#people li button'), false, 'who is no moderator can put nobody out');
