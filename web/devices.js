@@ -87,10 +87,6 @@ export class Devices {
 
   /** The screen takes the camera's place until it ends. */
   async share() {
-    if (!navigator.mediaDevices?.getDisplayMedia) {
-      this.complain(t("noScreen"));
-      return;
-    }
     let stream;
     try {
       stream = await navigator.mediaDevices.getDisplayMedia({ video: true });

@@ -10,9 +10,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::reader::{Node, Read, Report, Table};
-use super::values::{everywhere, file, host_name, list, name, one_of, private_file, without_line_end};
-use super::{Config, Listen};
-use crate::ice::Host;
+use super::values::{authorities, everywhere, host_name, list, name, one_of, private_file, without_line_end};
+use super::{Config, Listen, url};
 
 /// Let's Encrypt.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -31,7 +30,7 @@ pub struct Acme {
     /// The URL of the ACME server's directory.
     pub directory: String,
     /// Certificates in PEM that the ACME server's own is checked with. `None`: those that this machine trusts.
-    pub ca_file: Option<PathBuf>,
+    pub ca: Option<Vec<u8>>,
     /// The account at the CA that this one is bound to.
     pub external_account: Option<ExternalAccount>,
     /// Where account and certificates are kept. `None`: `acme` in the directory that systemd keeps for the service.
@@ -45,7 +44,7 @@ impl Default for Acme {
             email: None,
             challenge: Challenge::TlsAlpn01,
             directory: DIRECTORY.into(),
-            ca_file: None,
+            ca: None,
             external_account: None,
             state_dir: None,
         }
@@ -91,7 +90,7 @@ pub(super) fn read(t: &mut Table<'_>, acme: &mut Acme) {
     t.optional("email", &mut acme.email, email);
     t.key("challenge", &mut acme.challenge, one_of(CHALLENGES));
     t.key("directory", &mut acme.directory, directory_url);
-    t.optional("ca-file", &mut acme.ca_file, |n| Ok(file(n)?.0));
+    t.key("ca-file", &mut acme.ca, authorities);
     t.key("external-account", &mut acme.external_account, external_account);
     t.optional("state-dir", &mut acme.state_dir, state_dir);
 }
@@ -208,9 +207,7 @@ fn email(node: &Node<'_>) -> Read<String> {
 
 fn directory_url(node: &Node<'_>) -> Read<String> {
     let text = node.text()?;
-    let authority = text.strip_prefix("https://").map(|rest| rest.split(['/', '?']).next().unwrap_or(rest));
-    let has_host = authority.is_some_and(|authority| Host::from_authority(authority).is_ok());
-    match has_host && text.chars().all(|c| c.is_ascii_graphic()) {
+    match url::parse(text).is_some_and(|url| url.secure) {
         true => Ok(text.into()),
         false => {
             let fix = format!("write the https:// URL of the ACME server's directory, as in {DIRECTORY:?}");

@@ -1,14 +1,13 @@
 //! `[rooms]`: its keys, in the order of `etc/ternd.full.toml`.
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::reader::{Node, Read, Table};
 use super::sections::MILLION;
 use super::url::web_url;
 use super::values::{
-    count, duration, file, flag, list, name, one_of, secret, secret_file, small_count, without_line_end,
+    authorities, count, duration, file, flag, list, name, one_of, secret, secret_file, small_count,
+    without_line_end,
 };
 use super::{FetchedKeys, Jwt, JwtKey, JwtKind};
 use crate::auth::Secret;
@@ -116,25 +115,12 @@ pub(super) fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings, jwt: &mut J
         t.key("jwks-file", &mut jwt.jwks, |n| Ok(file(n)?.1));
         let FetchedKeys { url, ca, refresh, cooldown, timeout, max_bytes } = &mut jwt.fetched;
         t.optional("jwks-url", url, web_url);
-        t.key("jwks-ca", ca, authorities);
+        t.key("jwks-ca-file", ca, authorities);
         t.key("jwks-refresh", refresh, duration(60..=7 * 86_400));
         t.key("jwks-cooldown", cooldown, duration(1..=3600));
         t.key("jwks-timeout", timeout, duration(1..=60));
         t.key("jwks-bytes", max_bytes, count(1024..=1 << 20));
     });
-}
-
-/// A file of certificates.
-fn authorities(n: &Node<'_>) -> Read<Option<Vec<u8>>> {
-    let Some(pem) = file(n)?.1 else { return Ok(None) };
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(Some(pem)),
-        _ => Err(n.error(
-            "there is no certificate in the file",
-            "name a PEM file with the -----BEGIN CERTIFICATE----- of your authority",
-        )),
-    }
 }
 
 /// `{ id = "2026", algorithm = "ES256", key-file = "app.pem" }`.

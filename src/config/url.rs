@@ -30,7 +30,7 @@ pub(super) fn web_url(node: &Node<'_>) -> Read<WebUrl> {
     Ok(url)
 }
 
-fn parse(text: &str) -> Option<WebUrl> {
+pub(super) fn parse(text: &str) -> Option<WebUrl> {
     let (scheme, rest) = text.split_once("://")?;
     let secure = match scheme {
         "https" => true,

@@ -9,6 +9,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::ExternalIp;
@@ -357,6 +359,19 @@ pub(super) fn file(node: &Node<'_>) -> Read<(PathBuf, Option<Vec<u8>>)> {
         Err(error) => Err(node.error(
             format!("cannot read {}: {error}", path.display()),
             "name a file that exists and that the service's user may read; relative names start beside this file",
+        )),
+    }
+}
+
+/// A file of certificates.
+pub(super) fn authorities(node: &Node<'_>) -> Read<Option<Vec<u8>>> {
+    let Some(pem) = file(node)?.1 else { return Ok(None) };
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(Some(pem)),
+        _ => Err(node.error(
+            "there is no certificate in the file",
+            "name a PEM file with the -----BEGIN CERTIFICATE----- of your authority",
         )),
     }
 }

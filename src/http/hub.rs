@@ -25,7 +25,7 @@ pub(super) struct Hub {
 
 struct State {
     rooms: Rooms,
-    clients: HashMap<ConnectionId, Client>,
+    clients: HashMap<ConnectionId, Client, ahash::RandomState>,
     last: u64,
     /// What the timers wait for.
     deadline: Option<crate::time::Instant>,
@@ -40,8 +40,14 @@ struct Client {
 
 impl Hub {
     pub(super) fn new(settings: signal::Settings, seed: [u8; 32]) -> Self {
-        let state =
-            State { rooms: Rooms::new(settings, seed), clients: HashMap::new(), last: 0, deadline: None };
+        // Ids are counted up: nobody can choose whom to collide with.
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let state = State {
+            rooms: Rooms::new(settings, seed),
+            clients: HashMap::with_hasher(hasher),
+            last: 0,
+            deadline: None,
+        };
         Self { state: Mutex::new(state), waiting: Notify::new() }
     }
 

@@ -23,6 +23,7 @@ mod front;
 mod hub;
 mod ice;
 mod jwks;
+mod lean;
 mod limits;
 mod listen;
 mod origin;
@@ -350,8 +351,8 @@ impl Shared {
     /// To be awaited before a token is verified: its key may have to be fetched.
     async fn prepare(&self, token: &str) {
         if let Some(jwks) = self.jwks.load_full() {
-            let tokens = self.live().tokens.clone();
-            jwks.prepare(token, &tokens, &self.counters).await;
+            let live = self.live().clone();
+            jwks.prepare(token, &live, &self.counters).await;
         }
     }
 

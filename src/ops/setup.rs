@@ -145,12 +145,11 @@ impl Setup {
     pub(super) fn moved_ports(&self, config: &Config) -> Vec<String> {
         let kinds = |listen: &Listen| {
             [
-                ("tcp", &listen.tcp),
-                ("tls", &listen.tls),
-                ("http", &listen.http),
-                ("redirect", &listen.redirect),
+                ("tcp", listen.tcp.clone()),
+                ("tls", listen.tls.clone()),
+                ("http", listen.http.clone()),
+                ("redirect", listen.redirect.clone()),
             ]
-            .map(|(kind, addresses)| (kind, addresses.clone()))
         };
         let old = kinds(&self.config.listen);
         let mut moved = Vec::new();

@@ -56,6 +56,7 @@ pub use error::{ErrorCode, Fatal, close};
 pub use event::{
     Event, Report, ReportedCandidate, ReportedError, ReportedFamily, ReportedState, ReportedTransport,
 };
+pub use frame::Text;
 pub use listing::{MemberListing, RoomListing};
 pub(crate) use rate::Rate;
 pub use reports::{Histogram, Reports};
@@ -104,8 +105,8 @@ pub enum Output {
     Send {
         /// To this connection.
         to: ConnectionId,
-        /// One JSON object.
-        text: Arc<str>,
+        /// What it says.
+        text: Text,
     },
     /// Close a connection, after what was sent to it before. The rooms have forgotten it already: more of its
     /// frames, and its [`Rooms::disconnected`], are ignored.

@@ -4,16 +4,16 @@ const fs = require('fs');
 const path = require('path');
 const { spawn } = require('child_process');
 
-const ROOT = path.resolve(__dirname, '../..');
-const OUTPUT = path.join(ROOT, 'target/web');
-const HOST = '203.0.113.10';
-const PAGE = 'http://127.0.0.1:8080';
+const { HOST, HOST6, NAME, OUTPUT, PAGE, PAGE_PORT, ROOT } = require('./places');
+const { CERTIFICATE, KEY } = require('./certificate');
 
 const BASE = {
-  host: HOST,
-  listen: { udp: [`${HOST}:3478`, '[2001:db8::10]:3478'], tcp: [`${HOST}:3478`], tls: [`${HOST}:8443`], http: ['127.0.0.1:8080'] },
+  host: NAME,
+  'drain-timeout': '1s', // browsers that were closed leave allocations behind
+  listen: { udp: [`${HOST}:3478`, `[${HOST6}]:3478`], tcp: [`${HOST}:3478`, `[${HOST6}]:3478`], tls: [`${HOST}:8443`, `[${HOST6}]:8443`], http: [`127.0.0.1:${PAGE_PORT}`] },
+  tls: { certificate: CERTIFICATE, key: KEY },
   auth: { secret: 'a secret of these tests, and of nothing else' },
-  relay: { addresses: [HOST, '2001:db8::10'] },
+  relay: { addresses: [HOST, HOST6] },
   peers: { allow: ['203.0.113.0/24', '2001:db8::/32'] },
   limits: { 'handshake-timeout': '10s' },
   rooms: { capacity: 8 },

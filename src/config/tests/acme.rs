@@ -51,7 +51,7 @@ fn a_private_ca_and_an_account_of_the_ca() {
     };
     let acme = with("eab.key").unwrap().config.acme;
     assert_eq!(acme.directory, "https://ca.example:14000/dir");
-    assert_eq!((acme.ca_file, acme.state_dir), (Some("ca.pem".into()), Some("/srv/acme".into())));
+    assert_eq!((acme.ca, acme.state_dir), (Some(certificate.clone().into()), Some("/srv/acme".into())));
     let key = vec![0x6B, 0xE6, 0xFF].into();
     assert_eq!(acme.external_account, Some(ExternalAccount { id: "kid".into(), key }));
     let problems: Vec<_> = with("bad.key").unwrap_err().iter().map(ToString::to_string).collect();

@@ -11,14 +11,14 @@ use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::JwksSource;
+use crate::net::tls;
 
 /// Bytes of the head of an answer.
 const HEAD: usize = 16 * 1024;
@@ -32,23 +32,7 @@ pub(super) struct Page {
 
 /// Whom the server's certificate may come from.
 pub(super) fn trust(source: &JwksSource) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    match &source.ca {
-        Some(pem) => {
-            let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-            let certificates = certificates.map_err(|error| format!("rooms.jwt.jwks-ca: {error}"))?;
-            if roots.add_parsable_certificates(certificates).0 == 0 {
-                return Err("rooms.jwt.jwks-ca: there is no certificate in it".into());
-            }
-        }
-        None => {
-            let _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(said)?.with_root_certificates(roots).with_no_client_auth();
-    Ok(Arc::new(config))
+    tls::trusting(source.ca.as_deref()).map_err(|error| format!("rooms.jwt.jwks-ca: {error}"))
 }
 
 /// Looks once. How long that may take is for the caller to say.

@@ -3,9 +3,7 @@
 use std::error::Error as _;
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
@@ -14,12 +12,12 @@ use hyper::body::Bytes;
 use hyper::header::{HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+
+use crate::net::tls;
 
 /// For one request, from the name's resolution to the end of the answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,30 +29,10 @@ const LONGEST: usize = 1024 * 1024;
 pub(super) struct Https(TlsConnector);
 
 impl Https {
-    /// Trusts the certificates in `ca`, or those that this machine trusts.
-    pub(super) fn trusting(ca: Option<&Path>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        let trusted = match ca {
-            Some(path) => CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| format!("acme.ca-file {}: {error}", path.display()))?,
-            None => rustls_native_certs::load_native_certs().certs,
-        };
-        if roots.add_parsable_certificates(trusted).0 == 0 {
-            return Err(match ca {
-                Some(path) => format!("acme.ca-file {} holds no certificate in PEM", path.display()),
-                None => {
-                    "this machine trusts no certificates: install ca-certificates, or set acme.ca-file".into()
-                }
-            });
-        }
-        let config =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(|error| error.to_string())?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+    /// Trusts the certificates in `ca` (PEM), or those that this machine trusts.
+    pub(super) fn trusting(ca: Option<&[u8]>) -> Result<Self, String> {
+        let config = tls::trusting(ca).map_err(|error| format!("acme.ca-file: {error}"))?;
+        Ok(Self(TlsConnector::from(config)))
     }
 
     async fn ask(self, mut request: Request<BodyWrapper<Bytes>>) -> io::Result<BytesResponse> {
@@ -113,26 +91,10 @@ fn with_causes(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn roots_are_those_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ca.pem");
-        let told = |path: &Path| Https::trusting(Some(path)).err().unwrap();
-        assert!(told(&path).contains("ca.pem: "), "{}", told(&path));
-        std::fs::write(&path, "nothing").unwrap();
-        assert!(told(&path).contains("holds no certificate"), "{}", told(&path));
-        let made = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
-        std::fs::write(&path, made.cert.pem()).unwrap();
-        assert!(Https::trusting(Some(&path)).is_ok());
-    }
-
     #[tokio::test]
     async fn errors_name_the_url_and_the_cause() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ca.pem");
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        std::fs::write(&path, made.cert.pem()).unwrap();
-        let client = Https::trusting(Some(&path)).unwrap();
+        let client = Https::trusting(Some(made.cert.pem().as_bytes())).unwrap();
         let ask = async |url: &str| {
             let request = Request::get(url).body(BodyWrapper::default()).unwrap();
             client.request(request).await.err().unwrap().to_string()

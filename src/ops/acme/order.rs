@@ -36,7 +36,7 @@ pub(super) type Why = String;
 
 /// Gets a certificate for all names of the plan.
 pub(super) async fn order(plan: &Plan) -> Result<Certificate, Why> {
-    let client = Https::trusting(plan.settings.ca_file.as_deref())?;
+    let client = Https::trusting(plan.settings.ca.as_deref())?;
     match attempt(plan, &client).await {
         // A CA that has lost it, or was set up anew under the same URL.
         Err(Error::Api(problem)) if is(&problem, "accountDoesNotExist") => {
@@ -77,7 +77,14 @@ async fn attempt(plan: &Plan, client: &Https) -> Result<Certificate, Error> {
     prove(plan.settings.challenge, &mut order, &mut answers).await?;
     match order.poll_ready(&POLLS).await {
         Ok(OrderStatus::Ready) => {}
-        Ok(_) | Err(Error::Api(_)) => return Err(refusal(plan.settings.challenge, &mut order).await),
+        Ok(status) => {
+            let said = other(format!("the order is {status:?}"));
+            return Err(refused_challenges(plan.settings.challenge, &mut order).await.unwrap_or(said));
+        }
+        // It may be the order's own error, which tells less than those of its challenges.
+        Err(error @ Error::Api(_)) => {
+            return Err(refused_challenges(plan.settings.challenge, &mut order).await.unwrap_or(error));
+        }
         Err(error) => return Err(error),
     }
     let (key, request) = request(&plan.settings.domains).map_err(other)?;
@@ -151,7 +158,7 @@ fn challenge_type(kind: Challenge) -> ChallengeType {
 }
 
 /// What the CA found wrong, of each name.
-async fn refusal(kind: Challenge, order: &mut Order) -> Error {
+async fn refused_challenges(kind: Challenge, order: &mut Order) -> Option<Error> {
     let port = match kind {
         Challenge::TlsAlpn01 => 443,
         Challenge::Http01 => 80,
@@ -164,13 +171,8 @@ async fn refusal(kind: Challenge, order: &mut Order) -> Error {
         let problems = authorization.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
         found.extend(problems.map(|problem| format!("{name}: {problem}")));
     }
-    if found.is_empty() {
-        found.push("the CA gives no reason".into());
-    }
-    other(format!(
-        "{}; does the name lead to this server, and is its TCP port {port} open to the CA?",
-        found.join("; ")
-    ))
+    let way_out = format!("does the name lead to this server, and is its TCP port {port} open to the CA?");
+    (!found.is_empty()).then(|| other(format!("{}; {way_out}", found.join("; "))))
 }
 
 /// The key of a new certificate in PEM, and the request for it (DER).

@@ -212,7 +212,7 @@ impl World {
     pub(super) fn settle(&mut self) {
         while let Some(output) = self.rooms.poll_output() {
             match output {
-                Output::Send { to, text } => self.deliver(to, &text),
+                Output::Send { to, text } => self.deliver(to, &text.to_string()),
                 Output::Close { connection, code, .. } => {
                     let (_, client) = self.client(connection);
                     client.inbox.push_back(code.into());
