@@ -208,14 +208,14 @@ impl State {
 fn note(event: &Event, counters: &Counters) {
     match event {
         Event::Joined { connection, room, peer, members } => {
-            log::info!(connection = connection.0, room:%, peer:%, members; "joined a room");
+            log::debug!(connection = connection.0, room:%, peer:%, members; "joined a room");
         }
         Event::Left { room, peer, members } => {
-            log::info!(room:%, peer:%, members; "left a room");
+            log::debug!(room:%, peer:%, members; "left a room");
         }
         Event::Kicked { room, peer, by } => {
             let by = by.as_deref().unwrap_or("the operator");
-            log::info!(room:%, peer:%, by:%; "kicked from a room");
+            log::debug!(room:%, peer:%, by:%; "kicked from a room");
         }
         Event::Refused { connection, code } => {
             if *code == signal::ErrorCode::SlowConsumer {
@@ -227,7 +227,7 @@ fn note(event: &Event, counters: &Counters) {
             log::warn!(room:%, peer:%; "no iceServers for a member: {why}");
         }
         Event::Report { room, from, report } => {
-            log::info!(room:%, peer:% = from; "a member reports: {report:?}");
+            log::debug!(room:%, peer:% = from; "a member reports: {report:?}");
         }
         other => log::debug!("{other:?}"),
     }

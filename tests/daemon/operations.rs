@@ -184,7 +184,9 @@ fn the_second_order_to_stop_ends_it_at_once() {
     let mut daemon = setup.start();
     let mut client = Client::udp(daemon.turn());
     client.allocate(&alice(SECRET)).unwrap();
-    assert_eq!(daemon.ctl_json(&["drain"])["state"], "draining");
+    let socket = daemon.setup.folder.path().join("admin.sock");
+    let told = run(ternd().args(["drain", "--socket"]).arg(socket));
+    assert!(told.status.success() && said(&told).contains("draining"), "{}", said(&told));
     assert_eq!(daemon.terminate().code(), Some(0));
 }
 
