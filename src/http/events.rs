@@ -14,7 +14,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming};
@@ -23,11 +22,12 @@ use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::origin::{self, Caller};
 use super::outbox::{Next, Outbox};
 use super::reply::{self, Failure, Reply};
+use super::watch::watch;
 use super::{Peer, Shared, derived};
 use crate::signal::ConnectionId;
 
@@ -142,13 +142,9 @@ async fn serve(
         shared.hub.received(shared, id, &hello);
     }
     tokio::select! {
-        () = write(shared, &outbox, &to) => {}
+        () = write(&outbox, &to) => {}
         () = to.closed() => {}
-        () = silence(shared, &stream) => {
-            shared.counters.silent_websockets.add();
-            log::debug!(connection = id.0; "silent for too long");
-        }
-        () = async { outbox.closed().await; tokio::time::sleep(shared.settings.linger).await } => {}
+        () = watch(shared, id, &outbox, &stream.heard) => {}
     }
 }
 
@@ -182,23 +178,11 @@ struct Head<'a> {
 }
 
 /// Writes what is in the outbox, and comments in between, until the stream is closed or the client is gone.
-async fn write(shared: &Shared, outbox: &Outbox, to: &mpsc::Sender<Bytes>) {
-    let mut pings = interval(shared.live().rooms.ping.max(Duration::from_millis(1)));
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    pings.reset();
+async fn write(outbox: &Outbox, to: &mpsc::Sender<Bytes>) {
     let mut session = String::new();
     loop {
-        let next = tokio::select! {
-            biased;
-            next = outbox.next() => next,
-            _ = pings.tick() => {
-                if to.send(Bytes::from_static(b": ping\n\n")).await.is_err() {
-                    return;
-                }
-                continue;
-            }
-        };
-        let (text, last) = match next {
+        let (text, last) = match outbox.next().await {
+            Next::Ping => (": ping\n\n".into(), false),
             Next::Message(text) => (event(&mut session, &String::from(&text)), false),
             Next::Close(code, reason) => {
                 (format!("event: close\ndata: {{\"code\":{code},\"reason\":\"{reason}\"}}\n\n"), true)
@@ -222,18 +206,6 @@ fn event(session: &mut String, text: &str) -> String {
     match seq {
         Some(seq) => format!("id: {session}.{seq}\ndata: {text}\n\n"),
         None => format!("data: {text}\n\n"),
-    }
-}
-
-/// Ends when nothing came for too long.
-async fn silence(shared: &Shared, stream: &Stream) {
-    let limit = shared.live().rooms.timeout;
-    loop {
-        let silent = Duration::from_millis(now(shared).saturating_sub(stream.heard.load(Ordering::Relaxed)));
-        if silent >= limit {
-            return;
-        }
-        tokio::time::sleep(limit - silent + Duration::from_millis(1)).await;
     }
 }
 

@@ -39,6 +39,7 @@ mod static_files;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod watch;
 mod websocket;
 
 use std::fmt;

@@ -20,6 +20,7 @@ pub(super) struct Outbox {
 struct Queue {
     messages: VecDeque<Text>,
     bytes: usize,
+    ping: bool,
     close: Option<(u16, &'static str)>,
 }
 
@@ -31,6 +32,8 @@ pub(super) struct Full;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Message(Text),
+    /// A sign of life is due.
+    Ping,
     /// The last thing: a close frame.
     Close(u16, &'static str),
 }
@@ -66,6 +69,12 @@ impl Outbox {
         drop(queue);
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// Has a ping written, after what waits.
+    pub(super) fn ping(&self) {
+        self.queue().ping = true;
+        self.changed.notify_one();
     }
 
     /// Ends it: after what waits, or, for who reads too slowly, instead of it. The first close counts.
@@ -106,6 +115,9 @@ impl Outbox {
             queue.bytes -= text.size();
             return Some(Next::Message(text));
         }
+        if std::mem::take(&mut queue.ping) {
+            return Some(Next::Ping);
+        }
         queue.close.map(|(code, reason)| Next::Close(code, reason))
     }
 }
@@ -134,6 +146,16 @@ mod tests {
         outbox.push("late".into()).unwrap();
         assert_eq!(outbox.next().await, Next::Message("a".into()));
         assert_eq!(outbox.next().await, Next::Close(1009, "first"));
+    }
+
+    #[tokio::test]
+    async fn a_ping_comes_after_the_messages_and_once() {
+        let outbox = Outbox::new(2, 10);
+        outbox.ping();
+        outbox.ping();
+        outbox.push("a".into()).unwrap();
+        assert_eq!(outbox.next().await, Next::Message("a".into()));
+        assert_eq!((outbox.next().await, outbox.try_next()), (Next::Ping, None));
     }
 
     #[tokio::test]

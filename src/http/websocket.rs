@@ -12,7 +12,6 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +23,7 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -35,12 +34,13 @@ use super::lean::Lean;
 use super::origin::Caller;
 use super::outbox::{Next, Outbox};
 use super::reply::{self, Failure, Reply};
+use super::watch::watch;
 use super::{Peer, Shared};
 use crate::ice::Host;
 use crate::signal::{ConnectionId, SUBPROTOCOL, close};
 
 /// Bytes that a WebSocket keeps for reading: enough for a candidate. More comes from [`Lean`].
-const READ: usize = 512;
+const READ: usize = 256;
 /// Bytes that are collected until they are written. What waits when they are, goes with them.
 const WRITE: usize = 4096;
 /// Messages of one client that are taken in a row; then those who get them come first. Less than any outbox takes.
@@ -202,11 +202,7 @@ impl Link<'_> {
                 self.shared.hub.disconnected(self.shared, self.id, false);
                 let _ = timeout(linger, read).await;
             }
-            () = self.silence() => {
-                self.shared.counters.silent_websockets.add();
-                log::debug!(connection = self.id.0; "silent for too long");
-            }
-            () = self.overdue(linger) => {}
+            () = watch(self.shared, self.id, self.outbox, &self.heard) => {}
         }
     }
 
@@ -253,26 +249,15 @@ impl Link<'_> {
         }
     }
 
-    /// Writes what is in the outbox, and pings in between, until the close frame is out or the client is gone.
+    /// Writes what is in the outbox until the close frame is out or the client is gone.
     async fn write(&self, mut sink: SplitSink<Socket, Message>) -> SplitSink<Socket, Message> {
-        let mut pings = interval(self.shared.live().rooms.ping.max(Duration::from_millis(1)));
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        pings.reset();
         loop {
-            let mut next = tokio::select! {
-                biased;
-                next = self.outbox.next() => Some(next),
-                _ = pings.tick() => {
-                    if sink.send(Message::Ping(Bytes::new())).await.is_err() {
-                        return sink;
-                    }
-                    continue;
-                }
-            };
+            let mut next = Some(self.outbox.next().await);
             // All that waits is written at once.
             while let Some(now) = next.take() {
                 let (message, last) = match now {
                     Next::Message(text) => (Message::text(String::from(&text)), false),
+                    Next::Ping => (Message::Ping(Bytes::new()), false),
                     Next::Close(code, reason) => {
                         let frame = CloseFrame { code: code.into(), reason: reason.into() };
                         (Message::Close(Some(frame)), true)
@@ -291,25 +276,6 @@ impl Link<'_> {
                 return sink;
             }
         }
-    }
-
-    /// Ends when nothing came for too long.
-    async fn silence(&self) {
-        let limit = self.shared.live().rooms.timeout;
-        loop {
-            let now = self.shared.services.clock.now().instant.as_millis();
-            let silent = Duration::from_millis(now.saturating_sub(self.heard.load(Ordering::Relaxed)));
-            if silent >= limit {
-                return;
-            }
-            sleep(limit - silent + Duration::from_millis(1)).await;
-        }
-    }
-
-    /// Ends when the outbox was closed a while ago and still is not written out.
-    async fn overdue(&self, linger: Duration) {
-        self.outbox.closed().await;
-        sleep(linger).await;
     }
 }
 

@@ -14,7 +14,11 @@ const MAX_DEPTH: u32 = 32;
 
 /// The fields of an object, in their order: names, and values as they are written.
 #[derive(Debug)]
-pub(super) struct Object<'a>(Vec<(Cow<'a, str>, &'a str)>);
+pub(super) struct Object<'a> {
+    fields: Vec<(Cow<'a, str>, &'a str)>,
+    /// Those of the objects that are its values, so that they need not be looked at again.
+    inner: Vec<(&'a str, &'a str)>,
+}
 
 impl<'a> Object<'a> {
     /// Looks through a whole JSON text.
@@ -22,15 +26,27 @@ impl<'a> Object<'a> {
     /// # Errors
     /// It is no object, or not JSON, or what is said above.
     pub(super) fn of(text: &'a str) -> Result<Self, String> {
-        let mut scanner = Scanner { text, at: 0 };
-        let mut fields = Vec::with_capacity(8);
+        // In one go, which is faster than string by string: most have none.
+        let has_controls = text.bytes().fold(u8::MAX, u8::min) < b' ';
+        let mut scanner = Scanner { text, at: 0, has_controls, fields: [const { Vec::new() }; KEPT] };
         scanner.space();
-        scanner.object(1, |key, value| fields.push((key, value)))?;
+        scanner.object(1)?;
         scanner.space();
-        match scanner.peek() {
-            None => Ok(Self(fields.into_iter().map(|(key, value)| (name(key), value)).collect())),
-            Some(_) => Err("more than one object".into()),
+        if scanner.peek().is_some() {
+            return Err("more than one object".into());
         }
+        let [fields, inner] = scanner.fields;
+        Ok(Self { fields: fields.into_iter().map(|(key, value)| (name(key), value)).collect(), inner })
+    }
+
+    /// A value of it, if that is an object.
+    pub(super) fn part(&self, value: &'a str) -> Option<Self> {
+        value.starts_with('{').then(|| {
+            let range = value.as_bytes().as_ptr_range();
+            let is_in_it = |(_, field): &&(&str, &str)| range.contains(&field.as_ptr());
+            let fields = self.inner.iter().filter(is_in_it).map(|(key, field)| (name(key), *field)).collect();
+            Self { fields, inner: Vec::new() }
+        })
     }
 
     /// Reads it into a type.
@@ -38,7 +54,7 @@ impl<'a> Object<'a> {
     /// # Errors
     /// A field is missing, is there twice, or has another type.
     pub(super) fn read<T: Deserialize<'a>>(&self) -> serde_json::Result<T> {
-        let fields = self.0.iter().map(|(name, value)| (&**name, Value(value)));
+        let fields = self.fields.iter().map(|(name, value)| (&**name, Value(value)));
         T::deserialize(MapDeserializer::new(fields))
     }
 }
@@ -108,7 +124,14 @@ impl<'de> IntoDeserializer<'de, serde_json::Error> for Value<'de> {
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    /// Is there any control character in the text? Outside of strings some may be.
+    has_controls: bool,
+    /// Names and values: those of the text, and those of the objects that it has as values.
+    fields: [Vec<(&'a str, &'a str)>; KEPT],
 }
+
+/// Levels whose fields are kept.
+const KEPT: usize = 2;
 
 impl<'a> Scanner<'a> {
     fn peek(&self) -> Option<u8> {
@@ -139,7 +162,7 @@ impl<'a> Scanner<'a> {
     fn value(&mut self, depth: u32) -> Result<(), String> {
         match self.peek() {
             Some(b'{' | b'[') if depth == MAX_DEPTH => Err(format!("nested deeper than {MAX_DEPTH}")),
-            Some(b'{') => self.object(depth + 1, |_, _| {}),
+            Some(b'{') => self.object(depth + 1),
             Some(b'[') => self.array(depth + 1),
             Some(b'"') => self.string(),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -152,7 +175,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn object(&mut self, depth: u32, mut each: impl FnMut(&'a str, &'a str)) -> Result<(), String> {
+    fn object(&mut self, depth: u32) -> Result<(), String> {
         self.expect(b'{')?;
         self.space();
         if self.take(b'}') {
@@ -167,7 +190,10 @@ impl<'a> Scanner<'a> {
             self.space();
             let start = self.at;
             self.value(depth)?;
-            each(key, self.since(start));
+            let value = self.since(start);
+            if let Some(level) = self.fields.get_mut(depth as usize - 1) {
+                level.push((key, value));
+            }
             self.space();
             if self.take(b'}') {
                 return Ok(());
@@ -200,15 +226,17 @@ impl<'a> Scanner<'a> {
         loop {
             let rest = bytes.get(self.at..).unwrap_or_default();
             let len = memchr::memchr2(b'"', b'\\', rest).ok_or("a string without end")?;
-            // Without a branch in it: the compiler looks at many bytes at a time.
-            if rest[..len].iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ' {
+            if self.has_controls && rest[..len].iter().any(|byte| *byte < b' ') {
                 return Err("a control character in a string".into());
             }
             self.at += len;
+            // Lines end with two escapes in a row.
+            while self.peek() == Some(b'\\') {
+                self.escape()?;
+            }
             if self.take(b'"') {
                 return Ok(());
             }
-            self.escape()?;
         }
     }
 

@@ -278,7 +278,7 @@ fn read<'a>(kind: &str, object: &Object<'a>, settings: &Settings) -> Result<Requ
         "hello" => {
             let mut hello: Hello<'_> = fields(object, kind)?;
             label(hello.client.as_deref(), "client", settings.name_chars)?;
-            hello.resumes = hello.resume.take().map(|raw| part(raw, "resume")).transpose()?;
+            hello.resumes = hello.resume.take().map(|raw| part(object, raw, "resume")).transpose()?;
             Request::Hello(hello)
         }
         "join" => {
@@ -297,7 +297,7 @@ fn read<'a>(kind: &str, object: &Object<'a>, settings: &Settings) -> Result<Requ
             let signal: Signal<'_> = fields(object, kind)?;
             identifier(signal.pc(), "pc", PC_CHARS)?;
             match (signal.description, signal.candidates) {
-                (Some(description), None) => check_description(description)?,
+                (Some(description), None) => check_description(object, description)?,
                 (None, Some(candidates)) => check_candidates(candidates, settings.candidates)?,
                 _ => return Err("signal: needs either 'description' or 'candidates'".into()),
             }
@@ -343,8 +343,13 @@ fn fields<'a, T: Deserialize<'a>>(object: &Object<'a>, what: &str) -> Result<T, 
     object.read().map_err(|e| cause(what, &e))
 }
 
-/// Reads a value that must be an object.
-fn part<'a, T: Deserialize<'a>>(raw: &'a RawValue, what: &str) -> Result<T, String> {
+/// Reads a value of an object, which must be one itself.
+fn part<'a, T: Deserialize<'a>>(of: &Object<'a>, raw: &'a RawValue, what: &str) -> Result<T, String> {
+    fields(&of.part(raw.get()).ok_or_else(|| format!("{what}: not an object"))?, what)
+}
+
+/// The same for one of a list.
+fn element<'a, T: Deserialize<'a>>(raw: &'a RawValue, what: &str) -> Result<T, String> {
     fields(&Object::of(raw.get()).map_err(|_| format!("{what}: not an object"))?, what)
 }
 
@@ -370,8 +375,8 @@ fn label(text: Option<&str>, field: &str, chars: usize) -> Result<(), String> {
     Err(format!("'{field}' must have at most {chars} characters, none of them a control character"))
 }
 
-fn check_description(raw: &RawValue) -> Result<(), String> {
-    let Description { kind, sdp } = part(raw, "description")?;
+fn check_description<'a>(of: &Object<'a>, raw: &'a RawValue) -> Result<(), String> {
+    let Description { kind, sdp } = part(of, raw, "description")?;
     match sdp {
         None if kind != DescriptionKind::Rollback => Err("description: missing field `sdp`".into()),
         Some(sdp) if !sdp.get().starts_with('"') => Err("description: `sdp` is not a string".into()),
@@ -384,7 +389,7 @@ fn check_candidates(raw: &RawValue, max: usize) -> Result<(), String> {
     if all.is_empty() || all.len() > max {
         return Err(format!("candidates: {} of them; a message has 1 to {max}", all.len()));
     }
-    all.into_iter().flatten().try_for_each(|one| part::<Candidate<'_>>(one, "candidate").map(drop))
+    all.into_iter().flatten().try_for_each(|one| element::<Candidate<'_>>(one, "candidate").map(drop))
 }
 
 fn report(raw: RawReport<'_>) -> Result<Report, String> {
@@ -401,7 +406,7 @@ fn report(raw: RawReport<'_>) -> Result<Report, String> {
     let errors = errors
         .into_iter()
         .map(|raw| {
-            let RawReportedError { url, code } = part(raw, "errors")?;
+            let RawReportedError { url, code } = element(raw, "errors")?;
             label(Some(&url), "url", URL_CHARS)?;
             Ok(ReportedError { url: url.into_owned(), code })
         })
