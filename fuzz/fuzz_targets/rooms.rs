@@ -163,7 +163,7 @@ impl World {
             match output {
                 Output::Send { to, text } => {
                     let who = self.who(to).expect("it goes to an open connection");
-                    let frame: Value = serde_json::from_str(&text).expect("JSON");
+                    let frame: Value = serde_json::from_str(&text.to_string()).expect("JSON");
                     replay |= frame["resumed"] == true;
                     // What is sent once more answers an earlier request.
                     if frame.get("id").is_some() && !(replay && frame.get("seq").is_some()) {

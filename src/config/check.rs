@@ -303,6 +303,17 @@ fn rooms(config: &Config, report: &Report<'_>) {
         );
         report.error(path, what, "raise burst-bytes or lower max-bytes");
     }
+    for (keys, queue, replay) in [
+        (["rooms.queue-messages", "rooms.replay-messages"], rooms.queue_messages, rooms.replay_messages),
+        (["rooms.queue-bytes", "rooms.replay-bytes"], rooms.queue_bytes, rooms.replay_bytes),
+    ] {
+        if queue <= replay {
+            let [bound, what] = keys.map(|key| key.trim_start_matches("rooms."));
+            let text =
+                format!("{what} ({replay}) does not fit into {bound} ({queue}): a resume would end itself");
+            report.error(written(report, keys), text, format!("raise {bound} or lower {what}"));
+        }
+    }
     if report.has("rooms.invite-secret") && report.has("rooms.invite-secret-file") {
         report.error("rooms.invite-secret-file", "there is rooms.invite-secret too", "keep one");
     }
@@ -330,6 +341,13 @@ fn rooms(config: &Config, report: &Report<'_>) {
             "jwks-refresh is below jwks-cooldown",
             "raise jwks-refresh or lower jwks-cooldown",
         );
+    }
+    if report.has("socket-io.enabled")
+        && config.socketio.enabled
+        && (rooms.create, rooms.join) != (Access::Any, Access::Any)
+    {
+        let what = "its clients can show no token, and rooms.create or rooms.join needs one: nobody comes in";
+        report.warn("socket-io.enabled", what, "set it to false, or both of them to \"any\"");
     }
     if rooms.capacity > 8 {
         let what = format!("each browser sends its video {} times", rooms.capacity - 1);

@@ -48,6 +48,8 @@ pub(super) fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings, jwt: &mut J
         state_bytes,
         history,
         history_bytes,
+        queue_messages,
+        queue_bytes,
         messages_per_second,
         burst,
         bytes_per_second,
@@ -92,7 +94,6 @@ pub(super) fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings, jwt: &mut J
     t.key("wrong-pins-per-minute", wrong_pins_per_minute, small_count(0..=60_000));
     t.key("credentials-per-minute", credentials_per_minute, small_count(0..=60_000));
     t.key("resume", resume, duration(0..=3600));
-    // A resume must fit into the queue of its connection.
     t.key("replay-messages", replay_messages, count(1..=400));
     t.key("replay-bytes", replay_bytes, count(1024..=512 * 1024));
     t.key("replay-bytes-total", replay_bytes_total, count(1 << 20..=1 << 36));
@@ -100,6 +101,8 @@ pub(super) fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings, jwt: &mut J
     t.key("state-bytes", state_bytes, count(0..=1 << 20));
     t.key("history", history, count(0..=1000));
     t.key("history-bytes", history_bytes, count(0..=512 * 1024));
+    t.key("queue-messages", queue_messages, count(64..=65_536));
+    t.key("queue-bytes", queue_bytes, count(65_536..=1 << 28));
     t.key("hello-timeout", hello_timeout, duration(1..=60));
     t.key("ping", ping, duration(1..=3600));
     t.key("timeout", timeout, duration(1..=7200));

@@ -243,6 +243,7 @@ fn endpoint(t: &mut Table<'_>, ice: &mut ice::Settings) {
     let here = here.into_iter().zip(1..).map(|(key, n)| Secret::new(format!("api-keys {n}"), key.as_bytes()));
     ice.api_keys = here.chain(in_file).collect();
     t.key("demo", &mut ice.demo, flag);
+    t.key("credentials-per-minute", &mut ice.credentials_per_minute, small_count(0..=60_000));
     t.key("origins", &mut ice.origins, list(origin));
 }
 

@@ -38,10 +38,8 @@ pub(super) fn answer<B>(peer: &Peer, request: &Request<B>) -> Option<Reply> {
         shared.counters.challenges.add();
         return Some(with_type(StatusCode::OK, "application/octet-stream", proof.into()));
     }
-    (peer.door == Door::Redirect).then(|| {
-        let https = shared.listeners.https().unwrap_or(443);
-        redirect(request, https).unwrap_or_else(Reply::from)
-    })
+    (peer.door == Door::Redirect)
+        .then(|| redirect(request, shared.listeners.https().unwrap_or(443)).unwrap_or_else(Reply::from))
 }
 
 /// To the same path over HTTPS, on the host that was asked.

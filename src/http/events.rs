@@ -199,7 +199,7 @@ async fn write(shared: &Shared, outbox: &Outbox, to: &mpsc::Sender<Bytes>) {
             }
         };
         let (text, last) = match next {
-            Next::Message(text) => (event(&mut session, &text), false),
+            Next::Message(text) => (event(&mut session, &String::from(&text)), false),
             Next::Close(code, reason) => {
                 (format!("event: close\ndata: {{\"code\":{code},\"reason\":\"{reason}\"}}\n\n"), true)
             }

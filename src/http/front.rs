@@ -103,6 +103,7 @@ impl Handle {
     /// tokio runtime.
     pub fn reload(&self, live: Live, total: usize, per_address: usize) {
         self.0.places.set_limits(StreamLimits { total, per_address });
+        self.0.demo_rate.set(live.ice.credentials_per_minute);
         self.0.hub.reload(live.rooms.clone());
         let tokens = live.tokens.clone();
         self.0.live.store(Arc::new(live));

@@ -56,7 +56,10 @@ impl Hub {
         from: IpAddr,
         host: Option<Host>,
     ) -> (ConnectionId, Arc<Outbox>) {
-        let outbox = Arc::new(Outbox::new(shared.settings.queue_messages, shared.settings.queue_bytes));
+        let outbox = {
+            let live = shared.live();
+            Arc::new(Outbox::new(live.rooms.queue_messages, live.rooms.queue_bytes))
+        };
         let client = Client { outbox: outbox.clone(), host: host.map(Arc::new) };
         let mut state = self.state();
         // Under the lock: a stop comes either before this, or closes the outbox with all others.

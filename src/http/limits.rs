@@ -20,6 +20,11 @@ impl Rate {
         Self(Mutex::new(signal::Rate::new(per_minute, hasher)))
     }
 
+    /// Another bound from here on.
+    pub(super) fn set(&self, per_minute: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).set(per_minute);
+    }
+
     /// Counts one time; refused, it says how long to wait for the next.
     pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take(address, now)

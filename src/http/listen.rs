@@ -108,9 +108,8 @@ impl Listeners {
             (Door::Plain, &settings.plain),
             (Door::Redirect, &settings.redirect),
         ];
-        let wanted =
-            all.into_iter().flat_map(|(door, addresses)| addresses.iter().map(move |at| (door, *at)));
-        let wanted: Vec<_> = wanted.collect();
+        let wanted: Vec<_> =
+            all.iter().flat_map(|(door, addrs)| addrs.iter().map(|addr| (*door, *addr))).collect();
         let open: Vec<Listener> = self.open().listeners.iter().map(|(listener, _)| *listener).collect();
         let removed = open.iter().filter(|l| !wanted.contains(&(l.door, l.wanted))).copied().collect();
         let mut added: Vec<Bound> = Vec::new();
@@ -141,11 +140,10 @@ impl Listeners {
         }
     }
 
-    /// The port of HTTPS, if there is one.
+    /// A port where HTTPS is spoken.
     pub(super) fn https(&self) -> Option<u16> {
         let open = self.open();
-        let tls = open.listeners.iter().find(|(listener, _)| listener.door == Door::Tls);
-        tls.map(|(listener, _)| listener.bound.port())
+        open.listeners.iter().find(|(l, _)| l.door == Door::Tls).map(|(l, _)| l.bound.port())
     }
 
     /// Listens on nothing, for ever.

@@ -23,6 +23,7 @@ mod front;
 mod hub;
 mod ice;
 mod jwks;
+mod lean;
 mod limits;
 mod listen;
 mod origin;
@@ -88,13 +89,6 @@ pub struct Settings {
     pub connections_per_address: usize,
     /// How long the handshake and the first bytes, the headers of a request, or its body may each take.
     pub handshake_timeout: Duration,
-    /// Credentials per minute that pages of this server get without a key, for one address (IPv6: its /64).
-    /// 0: no limit.
-    pub credentials_per_minute: u32,
-    /// Messages that may wait for a slow WebSocket.
-    pub queue_messages: usize,
-    /// Bytes of them.
-    pub queue_bytes: usize,
     /// Whether `/socket.io/` is there, with the rooms of the classic tutorials.
     pub socketio: bool,
     /// Members of one such room.
@@ -118,10 +112,6 @@ impl Default for Settings {
             max_connections: 10_000,
             connections_per_address: 2_000,
             handshake_timeout: Duration::from_secs(10),
-            credentials_per_minute: 60,
-            // More than what a session that is resumed gets at once.
-            queue_messages: 512,
-            queue_bytes: 1024 * 1024,
             socketio: true,
             socketio_capacity: 2,
             static_dir: None,
@@ -314,7 +304,7 @@ impl Shared {
                 socketio::Classic::new(&settings, &services, places)
             }),
             places: Admission::new(StreamLimits { total, per_address }),
-            demo_rate: limits::Rate::new(settings.credentials_per_minute, hasher("demo")),
+            demo_rate: limits::Rate::new(services.ice.credentials_per_minute, hasher("demo")),
             hub: hub::Hub::new(services.rooms.clone(), derived(&services.seed, "rooms")),
             streams: events::Streams::default(),
             live: ArcSwap::from_pointee(Live {

@@ -1,11 +1,11 @@
 //! What waits to be written to one WebSocket: bounded, and filled without waiting.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::signal::close;
+use crate::signal::{Text, close};
 
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -18,7 +18,7 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Queue {
-    messages: VecDeque<Arc<str>>,
+    messages: VecDeque<Text>,
     bytes: usize,
     close: Option<(u16, &'static str)>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Full;
 /// What the writer does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    Message(Arc<str>),
+    Message(Text),
     /// The last thing: a close frame.
     Close(u16, &'static str),
 }
@@ -51,17 +51,17 @@ impl Outbox {
     }
 
     /// Appends a message; after [`close`](Self::close) it is dropped.
-    pub(super) fn push(&self, text: Arc<str>) -> Result<(), Full> {
+    pub(super) fn push(&self, text: Text) -> Result<(), Full> {
         let mut queue = self.queue();
         if queue.close.is_some() {
             return Ok(());
         }
         // An empty queue takes a message of any size.
-        let fits = queue.messages.len() < self.max_messages && queue.bytes + text.len() <= self.max_bytes;
+        let fits = queue.messages.len() < self.max_messages && queue.bytes + text.size() <= self.max_bytes;
         if !fits && !queue.messages.is_empty() {
             return Err(Full);
         }
-        queue.bytes += text.len();
+        queue.bytes += text.size();
         queue.messages.push_back(text);
         drop(queue);
         self.changed.notify_one();
@@ -92,17 +92,18 @@ impl Outbox {
     /// Waits for the next thing to write. One caller at a time.
     pub(super) async fn next(&self) -> Next {
         loop {
-            if let Some(next) = self.take() {
+            if let Some(next) = self.try_next() {
                 return next;
             }
             self.changed.notified().await;
         }
     }
 
-    fn take(&self) -> Option<Next> {
+    /// The next thing to write, if there is one.
+    pub(super) fn try_next(&self) -> Option<Next> {
         let mut queue = self.queue();
         if let Some(text) = queue.messages.pop_front() {
-            queue.bytes -= text.len();
+            queue.bytes -= text.size();
             return Some(Next::Message(text));
         }
         queue.close.map(|(code, reason)| Next::Close(code, reason))

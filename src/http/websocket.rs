@@ -31,6 +31,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::lean::Lean;
 use super::origin::Caller;
 use super::outbox::{Next, Outbox};
 use super::reply::{self, Failure, Reply};
@@ -38,10 +39,14 @@ use super::{Peer, Shared};
 use crate::ice::Host;
 use crate::signal::{ConnectionId, SUBPROTOCOL, close};
 
-/// Bytes that a WebSocket reads and writes at a time.
-const BUFFER: usize = 4096;
+/// Bytes that a WebSocket keeps for reading: enough for a candidate. More comes from [`Lean`].
+const READ: usize = 512;
+/// Bytes that are collected until they are written. What waits when they are, goes with them.
+const WRITE: usize = 4096;
+/// Messages of one client that are taken in a row; then those who get them come first. Less than any outbox takes.
+const IN_A_ROW: usize = 8;
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<Lean<TokioIo<Upgraded>>>;
 
 /// Checks the opening handshake, and goes on with the WebSocket once the answer is sent.
 pub(super) fn answer(peer: &Arc<Peer>, mut request: Request<Incoming>) -> Result<Reply, Failure> {
@@ -136,16 +141,20 @@ struct Link<'a> {
 
 async fn serve(peer: &Peer, from: IpAddr, upgraded: Upgraded, host: Option<Host>, known: bool) {
     let shared = &*peer.shared;
-    let rooms = shared.live().rooms.clone();
+    let (max_bytes, queue_bytes) = {
+        let rooms = &shared.live().rooms;
+        (rooms.max_bytes, rooms.queue_bytes)
+    };
     let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
-        .max_message_size(Some(rooms.max_bytes))
-        .max_frame_size(Some(rooms.max_bytes))
+        .read_buffer_size(READ)
+        .write_buffer_size(WRITE)
+        .max_message_size(Some(max_bytes))
+        .max_frame_size(Some(max_bytes))
         // Pongs wait here, too: who pings and never reads must not make the server keep them all. What the rooms
-        // send is written one by one, and is hardly longer than the longest message of a client.
-        .max_write_buffer_size(shared.settings.queue_bytes.saturating_add(2 * rooms.max_bytes + 4 * BUFFER));
-    let socket = Socket::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        // send is handed over one by one, and is hardly longer than the longest message of a client.
+        .max_write_buffer_size(queue_bytes.saturating_add(2 * max_bytes + 4 * WRITE));
+    let stream = Lean::new(TokioIo::new(upgraded));
+    let socket = Socket::from_raw_socket(stream, Role::Server, Some(config)).await;
 
     shared.counters.websockets.add();
     let (id, outbox) = shared.hub.connected(shared, from, host);
@@ -203,7 +212,7 @@ impl Link<'_> {
 
     async fn read(&self, mut stream: SplitStream<Socket>) -> (SplitStream<Socket>, End) {
         let Self { shared, id, .. } = *self;
-        let mut done = false;
+        let (mut done, mut in_a_row) = (false, 0);
         loop {
             let message = stream.next().await;
             self.hear();
@@ -212,7 +221,10 @@ impl Link<'_> {
                     shared.prepare_for(text.as_str()).await;
                     shared.hub.received(shared, id, text.as_str());
                     // The receivers' writers come first: a burst of one must not look like slowness of another.
-                    tokio::task::yield_now().await;
+                    in_a_row = (in_a_row + 1) % IN_A_ROW;
+                    if in_a_row == 0 {
+                        tokio::task::yield_now().await;
+                    }
                     continue;
                 }
                 Some(Ok(Message::Binary(_))) => {
@@ -243,9 +255,9 @@ impl Link<'_> {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.reset();
         loop {
-            let next = tokio::select! {
+            let mut next = tokio::select! {
                 biased;
-                next = self.outbox.next() => next,
+                next = self.outbox.next() => Some(next),
                 _ = pings.tick() => {
                     if sink.send(Message::Ping(Bytes::new())).await.is_err() {
                         return sink;
@@ -253,14 +265,25 @@ impl Link<'_> {
                     continue;
                 }
             };
-            let (message, last) = match next {
-                Next::Message(text) => (Message::text(&*text), false),
-                Next::Close(code, reason) => {
-                    let frame = CloseFrame { code: code.into(), reason: reason.into() };
-                    (Message::Close(Some(frame)), true)
+            // All that waits is written at once.
+            while let Some(now) = next.take() {
+                let (message, last) = match now {
+                    Next::Message(text) => (Message::text(String::from(&text)), false),
+                    Next::Close(code, reason) => {
+                        let frame = CloseFrame { code: code.into(), reason: reason.into() };
+                        (Message::Close(Some(frame)), true)
+                    }
+                };
+                if sink.feed(message).await.is_err() {
+                    return sink;
                 }
-            };
-            if sink.send(message).await.is_err() || last {
+                if last {
+                    let _ = sink.flush().await;
+                    return sink;
+                }
+                next = self.outbox.try_next();
+            }
+            if sink.flush().await.is_err() {
                 return sink;
             }
         }
@@ -288,8 +311,8 @@ impl Link<'_> {
 
 /// Reads on and throws away, so that the close frame is not lost to a reset: a client that is in the middle of
 /// sending reads it afterwards.
-async fn drain(mut socket: TokioIo<Upgraded>) {
+async fn drain(mut socket: Lean<TokioIo<Upgraded>>) {
     let _ = socket.shutdown().await;
-    let mut waste = vec![0; BUFFER];
+    let mut waste = vec![0; WRITE];
     while socket.read(&mut waste).await.is_ok_and(|n| n > 0) {}
 }

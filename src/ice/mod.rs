@@ -58,6 +58,9 @@ pub struct Settings {
     pub api_keys: Vec<auth::Secret>,
     /// Pages of the server's own origin get credentials without a key, at a limited rate.
     pub demo: bool,
+    /// Credentials per minute that pages without a key, and those with a token, get for one address (IPv6: its /64).
+    /// 0: no limit.
+    pub credentials_per_minute: u32,
     /// Origins of other pages that may call, or `*`.
     pub origins: Vec<String>,
 }
@@ -74,6 +77,7 @@ impl Default for Settings {
             tls: vec![8443],
             api_keys: Vec::new(),
             demo: true,
+            credentials_per_minute: 60,
             origins: Vec::new(),
         }
     }

@@ -365,7 +365,25 @@ impl Snapshot {
             [("received", figures.signal.received), ("sent", figures.signal.sent)]
                 .map(|(direction, n)| (vec![("direction", direction)], n)),
         )?;
-        to.counter("room_errors", "Error frames among those sent", figures.signal.errors)?;
+        to.counters(
+            "room_errors",
+            "What clients of the rooms were refused, by the code that they were told",
+            figures.signal.refusals().map(|(code, n)| (vec![("code", code.as_str())], n)),
+        )?;
+        let rooms = &figures.signal;
+        to.counters(
+            "room_sessions",
+            "Sessions of the rooms: begun; resumed; lost too much for that; taken over by a newer connection; not come back",
+            [
+                ("begun", rooms.sessions),
+                ("resumed", rooms.resumes),
+                ("not_resumed", rooms.resumes_failed),
+                ("replaced", rooms.replaced),
+                ("lapsed", rooms.lapsed),
+            ]
+            .map(|(event, n)| (vec![("event", event)], n)),
+        )?;
+        to.counter("room_kicks", "Members put out of a room", rooms.kicked)?;
         self.reports(to, &self.http.reports())
     }
 

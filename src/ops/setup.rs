@@ -145,11 +145,12 @@ impl Setup {
     pub(super) fn moved_ports(&self, config: &Config) -> Vec<String> {
         let kinds = |listen: &Listen| {
             [
-                ("tcp", listen.tcp.clone()),
-                ("tls", listen.tls.clone()),
-                ("http", listen.http.clone()),
-                ("redirect", listen.redirect.clone()),
+                ("tcp", &listen.tcp),
+                ("tls", &listen.tls),
+                ("http", &listen.http),
+                ("redirect", &listen.redirect),
             ]
+            .map(|(kind, addresses)| (kind, addresses.clone()))
         };
         let old = kinds(&self.config.listen);
         let mut moved = Vec::new();

@@ -1,5 +1,6 @@
 //! What clients get, as JSON. (What they send is in `wire.rs`.)
 
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -175,49 +176,112 @@ impl Roles {
 
 impl Frame<'_> {
     /// The text of an answer.
-    pub(super) fn encode(&self) -> Arc<str> {
-        self.json().into()
+    pub(super) fn encode(&self) -> Text {
+        Text { text: self.json().into(), number: None }
     }
 
     /// An event, written once for all its receivers.
     pub(super) fn event(&self) -> Numbered {
         const SEQ: &str = r#""seq":0"#;
-        let mut head = self.json();
+        let json = self.json();
         // Nothing stands before it but the type and numbers. What has no `seq` is no event, and stays as it is.
-        let tail = match head.find(SEQ) {
-            Some(at) => {
-                let tail = head.split_off(at + SEQ.len());
-                head.truncate(head.len() - 1);
-                tail
-            }
-            None => String::new(),
-        };
-        Numbered { head, tail }
+        let at = json.find(SEQ).map(|at| at + SEQ.len() - 1);
+        Numbered { text: json.into(), at }
     }
 
     fn json(&self) -> String {
-        // Only a map whose keys are no strings could fail, and there is none.
-        serde_json::to_string(self).unwrap_or_else(|_| INTERNAL.into())
+        let mut json = Vec::with_capacity(FIELDS + self.payload());
+        match serde_json::to_writer(&mut json, self) {
+            Ok(()) => String::from_utf8(json).unwrap_or_else(|_| INTERNAL.into()),
+            // Only a map whose keys are no strings could fail, and there is none.
+            Err(_) => INTERNAL.into(),
+        }
+    }
+
+    /// Bytes of what passes through.
+    fn payload(&self) -> usize {
+        let (one, other) = match self {
+            Self::Signal { description, candidates, .. } => (*description, *candidates),
+            Self::Message { data, .. } => (Some(*data), None),
+            Self::State { value, .. } => (*value, None),
+            Self::Ice { ice, .. } => (Some(*ice), None),
+            Self::Joined { ice, .. } => (*ice, None),
+            _ => (None, None),
+        };
+        [one, other].into_iter().flatten().map(|raw| raw.get().len()).sum()
     }
 }
+
+/// Bytes of a message without its payload; some have more.
+const FIELDS: usize = 192;
 
 const INTERNAL: &str =
     r#"{"type":"error","code":"internal","message":"Internal error","retry_ms":null,"fatal":false}"#;
 
-/// `{"type":"message","seq":` and `,"from":...}`: between them comes the number that each receiver has reached.
+/// An event that has no number yet: each receiver has reached another one.
 #[derive(Clone, Debug)]
 pub(super) struct Numbered {
-    head: String,
-    tail: String,
+    text: Arc<str>,
+    /// Where its number goes, in the place of a `0`.
+    at: Option<usize>,
 }
 
 impl Numbered {
-    pub(super) fn with(&self, seq: u64) -> Arc<str> {
-        let (head, tail) = (&self.head, &self.tail);
-        format!("{head}{seq}{tail}").into()
+    pub(super) fn with(&self, seq: u64) -> Text {
+        Text { text: self.text.clone(), number: self.at.map(|at| (at, seq)) }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.head.len() + self.tail.len()
+        self.text.len()
+    }
+}
+
+/// A message for a client: one JSON object. All receivers of an event share its text, and each has a number of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    text: Arc<str>,
+    number: Option<(usize, u64)>,
+}
+
+impl Text {
+    /// About so many bytes: exactly, but for the digits of the number.
+    pub fn size(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Its three parts, one after the other; the second is the number.
+    fn parts(&self) -> (&str, Option<u64>, &str) {
+        let number = self.number.and_then(|(at, seq)| Some((self.text.split_at_checked(at)?, seq)));
+        match number {
+            Some(((head, tail), seq)) => (head, Some(seq), tail.get(1..).unwrap_or_default()),
+            None => (&self.text, None, ""),
+        }
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (head, number, tail) = self.parts();
+        f.write_str(head)?;
+        if let Some(number) = number {
+            write!(f, "{number}")?;
+        }
+        f.write_str(tail)
+    }
+}
+
+impl From<&Text> for String {
+    fn from(text: &Text) -> Self {
+        const DIGITS: usize = 20;
+        let mut whole = Self::with_capacity(text.size() + DIGITS);
+        // A String takes whatever is written to it.
+        let _ = write!(whole, "{text}");
+        whole
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self { text: text.into(), number: None }
     }
 }

@@ -3,84 +3,73 @@
 //! JSON's grammar allows what many parsers refuse: half a surrogate pair, numbers beyond a double, nesting without
 //! end (RFC 8259 sections 6, 8.2, 9). One member must not break another's parser through us.
 
-use std::fmt;
-
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
-
 /// Objects and arrays within each other.
-const MAX_DEPTH: usize = 32;
+const MAX_DEPTH: u32 = 32;
 
-/// Reads through a JSON text, keeping nothing.
+/// Looks through a JSON text whose grammar is known to be right: once, and without reading any of it into a value.
 ///
 /// # Errors
 /// The first thing that is not as above.
-pub(super) fn check(text: &str) -> serde_json::Result<()> {
-    Value { depth_left: MAX_DEPTH }.deserialize(&mut serde_json::Deserializer::from_str(text))
+pub(super) fn check(text: &str) -> Result<(), String> {
+    let bytes = text.as_bytes();
+    let (mut at, mut depth) = (0, 0);
+    while let Some(byte) = bytes.get(at) {
+        at = match byte {
+            b'"' => string(bytes, at + 1)?,
+            b'-' | b'0'..=b'9' => number(text, at)?,
+            b'{' | b'[' if depth == MAX_DEPTH => return Err(format!("nested deeper than {MAX_DEPTH}")),
+            b'{' | b'[' => {
+                depth += 1;
+                at + 1
+            }
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                at + 1
+            }
+            _ => at + 1,
+        };
+    }
+    Ok(())
 }
 
-#[derive(Clone, Copy)]
-struct Value {
-    depth_left: usize,
-}
-
-impl Value {
-    fn inner<E: Error>(self) -> Result<Self, E> {
-        let depth_left = self.depth_left.checked_sub(1);
-        let deeper = || E::custom(format_args!("nested deeper than {MAX_DEPTH}"));
-        Ok(Self { depth_left: depth_left.ok_or_else(deeper)? })
+/// Where the string ends that begins at `at`, after its quotation mark.
+fn string(bytes: &[u8], mut at: usize) -> Result<usize, String> {
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some(next) = memchr::memchr2(b'"', b'\\', rest) else {
+            return Err("a string without end".into());
+        };
+        at += next;
+        at = match (bytes.get(at), unit(bytes, at)) {
+            (Some(b'"'), _) => return Ok(at + 1),
+            // Two units make one character beyond U+FFFF (RFC 8259 section 7).
+            (_, Some(0xD800..0xDC00)) if matches!(unit(bytes, at + UNIT), Some(0xDC00..0xE000)) => {
+                at + 2 * UNIT
+            }
+            (_, Some(0xD800..0xE000)) => return Err("half a surrogate pair".into()),
+            (_, Some(_)) => at + UNIT,
+            (_, None) => at + 2,
+        };
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Value {
-    type Value = ();
+/// Bytes of `\uXXXX`.
+const UNIT: usize = 6;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
+/// The UTF-16 code unit whose escape begins at `at`, if it is one.
+fn unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let digits = bytes.get(at..at + UNIT)?.strip_prefix(b"\\u")?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-impl<'de> Visitor<'de> for Value {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let inner = self.inner()?;
-        while seq.next_element_seed(inner)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let inner = self.inner()?;
-        while map.next_entry_seed(inner, inner)?.is_some() {}
-        Ok(())
+/// Where the number ends that begins at `at`.
+fn number(text: &str, at: usize) -> Result<usize, String> {
+    let rest = text.get(at..).unwrap_or_default();
+    let len =
+        rest.find(|c: char| !matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E')).unwrap_or(rest.len());
+    match rest.get(..len).unwrap_or_default().parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(at + len),
+        _ => Err("number out of range".into()),
     }
 }
 

@@ -1,12 +1,11 @@
 //! A connection: may it send so much, what it is told when something is wrong, and its end.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::bucket::Verdict;
 use super::error::{ErrorCode, Refusal, close};
-use super::frame::Frame;
+use super::frame::{Frame, Text};
 use super::session::{Buckets, SessionKey};
 use super::{ConnectionId, Event, Output, Rooms, Settings, Timer};
 use crate::time::{Instant, Now};
@@ -95,6 +94,7 @@ impl Rooms {
         fatal: bool,
     ) {
         self.counters.errors += 1;
+        self.counters.refuse(code);
         let retry_ms = retry.map(|d| d.as_millis() as u64);
         self.send(connection, &Frame::Error { id, code, message: &message, retry_ms, fatal });
         self.outputs.push_back(Output::Event(Event::Refused { connection, code }));
@@ -133,7 +133,7 @@ impl Rooms {
         self.send_text(to, frame.encode());
     }
 
-    pub(super) fn send_text(&mut self, to: ConnectionId, text: Arc<str>) {
+    pub(super) fn send_text(&mut self, to: ConnectionId, text: Text) {
         self.counters.sent += 1;
         self.outputs.push_back(Output::Send { to, text });
     }

@@ -37,7 +37,7 @@ mod room;
 mod session;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod wire;
 
@@ -56,6 +56,7 @@ pub use error::{ErrorCode, Fatal, close};
 pub use event::{
     Event, Report, ReportedCandidate, ReportedError, ReportedFamily, ReportedState, ReportedTransport,
 };
+pub use frame::Text;
 pub use listing::{MemberListing, RoomListing};
 pub(crate) use rate::Rate;
 pub use reports::{Histogram, Reports};
@@ -104,8 +105,8 @@ pub enum Output {
     Send {
         /// To this connection.
         to: ConnectionId,
-        /// One JSON object.
-        text: Arc<str>,
+        /// What it says.
+        text: Text,
     },
     /// Close a connection, after what was sent to it before. The rooms have forgotten it already: more of its
     /// frames, and its [`Rooms::disconnected`], are ignored.
@@ -142,6 +143,8 @@ pub struct Counters {
     pub sent: u64,
     /// Error frames among them.
     pub errors: u64,
+    /// What clients were refused, by its place in [`ErrorCode::ALL`]; what comes as a close code only, too.
+    pub refused: [u64; ErrorCode::ALL.len()],
     /// Messages refused because there were too many, of whatever kind.
     pub rate_limited: u64,
     /// Sessions begun.
@@ -166,6 +169,18 @@ pub struct Counters {
     pub slow: u64,
     /// Credentials issued, with a join, on request, or because the last one was almost over.
     pub credentials: u64,
+}
+
+impl Counters {
+    /// What clients were refused, by code.
+    pub fn refusals(&self) -> impl Iterator<Item = (ErrorCode, u64)> {
+        ErrorCode::ALL.iter().copied().zip(self.refused)
+    }
+
+    fn refuse(&mut self, code: ErrorCode) {
+        // The codes are numbered in the order of the list.
+        self.refused[code as usize] += 1;
+    }
 }
 
 /// All rooms of a server.
@@ -320,6 +335,7 @@ impl Rooms {
     pub fn slow_consumer(&mut self, now: Now, connection: ConnectionId) {
         if self.links.contains_key(&connection) {
             self.counters.slow += 1;
+            self.counters.refuse(ErrorCode::SlowConsumer);
             self.outputs
                 .push_back(Output::Event(Event::Refused { connection, code: ErrorCode::SlowConsumer }));
             self.outputs.push_back(Output::Close {

@@ -36,7 +36,7 @@ impl Rooms {
 
     pub(super) fn kick(&mut self, now: Now, from: ConnectionId, kick: &Kick<'_>) -> Result<(), Refusal> {
         let (key, place) = self.moderator(from)?;
-        let whom = self.find(key, &place, &kick.peer)?;
+        let whom = self.find(key, &place.room, &kick.peer)?;
         self.put_out(now, whom, Some(&place), Duration::from_secs(kick.ban_s.unwrap_or(0)));
         Ok(())
     }

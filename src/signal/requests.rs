@@ -2,7 +2,6 @@
 //! their own.)
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -120,11 +119,11 @@ impl Rooms {
 
     fn signal(&mut self, from: ConnectionId, signal: &Signal<'_>) -> Result<(), Refusal> {
         let (key, sender) = self.member(from)?;
-        let sender = sender.clone();
-        let to = self.find(key, &sender, &signal.to)?;
+        let (room, sender) = (sender.room.clone(), sender.peer.clone());
+        let to = self.find(key, &room, &signal.to)?;
         let event = Frame::Signal {
             seq: 0,
-            from: &sender.peer,
+            from: &sender,
             to: &signal.to,
             pc: signal.pc(),
             generation: signal.generation,
@@ -142,17 +141,17 @@ impl Rooms {
             return Err(Refusal::new(ErrorCode::RateLimited, message).retry(HELD_RETRY));
         }
         held.bytes += event.len();
-        held.signals.push((sender.peer, event));
+        held.signals.push((sender, event));
         Ok(())
     }
 
     fn message(&mut self, now: Now, from: ConnectionId, message: &Message<'_>) -> Result<(), Refusal> {
         let (key, sender) = self.member(from)?;
-        let sender = sender.clone();
-        let to = message.to.as_deref().map(|peer| self.find(key, &sender, peer)).transpose()?;
+        let (room, sender, name) = (sender.room.clone(), sender.peer.clone(), sender.name.clone());
+        let to = message.to.as_deref().map(|peer| self.find(key, &room, peer)).transpose()?;
         let frame = Frame::Message {
             seq: 0,
-            from: &sender.peer,
+            from: &sender,
             to: message.to.as_ref().map(Cow::as_ref),
             data: message.data,
         };
@@ -161,9 +160,9 @@ impl Rooms {
             return Ok(());
         }
         self.tell_others(key, &frame);
-        if let Some(room) = self.rooms.get_mut(&sender.room).filter(|room| room.history.limit > 0) {
+        if let Some(room) = self.rooms.get_mut(&room).filter(|room| room.history.limit > 0) {
             let data = message.data.to_owned();
-            let past = Past { from: sender.peer, name: sender.name, data, at: now.instant };
+            let past = Past { from: sender, name, data, at: now.instant };
             room.history.push(past, self.settings.history_bytes);
         }
         Ok(())
@@ -171,15 +170,15 @@ impl Rooms {
 
     fn set(&mut self, from: ConnectionId, set: &Set<'_>) -> Result<(), Refusal> {
         let (key, sender) = self.member(from)?;
-        let sender = sender.clone();
+        let (room, sender) = (sender.room.clone(), sender.peer.clone());
         let max = self.settings.state_bytes;
-        if let Some(room) = self.rooms.get_mut(&sender.room) {
+        if let Some(room) = self.rooms.get_mut(&room) {
             room.values.set(&set.key, set.value, max).map_err(|_| {
                 let message = format!("The state of a room has at most {max} bytes; remove something first");
                 Refusal::new(ErrorCode::TooLarge, message)
             })?;
         }
-        let frame = Frame::State { seq: 0, from: &sender.peer, key: &set.key, value: set.value };
+        let frame = Frame::State { seq: 0, from: &sender, key: &set.key, value: set.value };
         self.send_event(key, &frame.event());
         self.tell_others(key, &frame);
         Ok(())
@@ -216,14 +215,13 @@ impl Rooms {
     }
 
     /// Who is called `peer` in the sender's room. Nobody outside of it exists, as far as the sender can tell.
-    pub(super) fn find(&self, sender: SessionKey, place: &Place, peer: &str) -> Result<SessionKey, Refusal> {
+    pub(super) fn find(&self, sender: SessionKey, room: &str, peer: &str) -> Result<SessionKey, Refusal> {
         let is_called = |member: &SessionKey| {
             let there = self.sessions.get(member).and_then(|session| session.place.as_ref());
             there.is_some_and(|place| &*place.peer == peer)
         };
-        let members: &[SessionKey] = self.rooms.get(&place.room).map_or(&[], |room| &room.members);
+        let members: &[SessionKey] = self.rooms.get(room).map_or(&[], |room| &room.members);
         members.iter().copied().find(|member| *member != sender && is_called(member)).ok_or_else(|| {
-            let room: &Arc<str> = &place.room;
             let message = format!("There is no other '{}' in room '{room}'", excerpt(peer));
             Refusal::new(ErrorCode::PeerNotFound, message)
         })

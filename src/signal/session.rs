@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq;
 use super::access::{Claims, Role};
 use super::bucket::Bucket;
 use super::error::{ErrorCode, Refusal, close};
-use super::frame::{Frame, Numbered, PeerEvent};
+use super::frame::{Frame, Numbered, PeerEvent, Text};
 use super::wire::Resume;
 use super::{ConnectionId, Event, Output, Phase, Rooms, Settings, Timer};
 use crate::time::{Instant, Now};
@@ -94,7 +94,7 @@ pub(super) struct Credential {
 pub(super) struct Sent {
     /// The number of the last one.
     pub(super) seq: u64,
-    events: VecDeque<Arc<str>>,
+    events: VecDeque<Text>,
     bytes: usize,
 }
 
@@ -265,16 +265,16 @@ impl Rooms {
         sent.seq += 1;
         let text = event.with(sent.seq);
         if !self.settings.resume.is_zero() {
-            sent.bytes += text.len();
-            self.replay_bytes += text.len();
+            sent.bytes += text.size();
+            self.replay_bytes += text.size();
             sent.events.push_back(text.clone());
             while sent.events.len() > self.settings.replay_messages
                 || sent.bytes > self.settings.replay_bytes
                 || self.replay_bytes > self.settings.replay_bytes_total
             {
                 let Some(oldest) = sent.events.pop_front() else { break };
-                sent.bytes -= oldest.len();
-                self.replay_bytes -= oldest.len();
+                sent.bytes -= oldest.size();
+                self.replay_bytes -= oldest.size();
             }
         }
         if let Some(connection) = session.connection() {

@@ -50,6 +50,10 @@ pub struct Settings {
     pub history: usize,
     /// Bytes of them.
     pub history_bytes: usize,
+    /// Messages that may wait for a connection that reads slowly. For the driver.
+    pub queue_messages: usize,
+    /// Bytes of them. For the driver.
+    pub queue_bytes: usize,
     /// Messages per second a connection may send in the long run.
     pub messages_per_second: u32,
     /// Messages it may send at once. This many more, refused, and it is closed.
@@ -102,6 +106,9 @@ impl Default for Settings {
             state_bytes: 16 * 1024,
             history: 100,
             history_bytes: 64 * 1024,
+            // More than what a session that is resumed gets at once.
+            queue_messages: 512,
+            queue_bytes: 1024 * 1024,
             messages_per_second: 50,
             burst: 200,
             bytes_per_second: 256 * 1024,

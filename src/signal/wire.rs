@@ -160,8 +160,9 @@ pub(super) struct Invite<'a> {
 struct Description<'a> {
     #[serde(rename = "type")]
     kind: DescriptionKind,
+    /// Nobody here reads it: it is only known to be a string.
     #[serde(borrow)]
-    sdp: Option<Cow<'a, str>>,
+    sdp: Option<&'a RawValue>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -241,8 +242,9 @@ pub(super) fn parse<'a>(text: &'a str, settings: &Settings) -> (Option<u64>, Res
         Ok(id) => id,
         Err(refusal) => return (None, Err(refusal)),
     };
-    let request =
-        json::check(text).map_err(|e| cause(&head.kind, &e)).and_then(|()| read(&head.kind, text, settings));
+    let request = json::check(text)
+        .map_err(|why| format!("{}: {why}", head.kind))
+        .and_then(|()| read(&head.kind, text, settings));
     (id, request.map_err(|why| Refusal::bad(excerpt(&why))))
 }
 
@@ -368,10 +370,11 @@ fn label(text: Option<&str>, field: &str, chars: usize) -> Result<(), String> {
 
 fn check_description(raw: &RawValue) -> Result<(), String> {
     let Description { kind, sdp } = fields(raw.get(), "description")?;
-    if sdp.is_none() && kind != DescriptionKind::Rollback {
-        return Err("description: missing field `sdp`".into());
+    match sdp {
+        None if kind != DescriptionKind::Rollback => Err("description: missing field `sdp`".into()),
+        Some(sdp) if !sdp.get().starts_with('"') => Err("description: `sdp` is not a string".into()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn check_candidates(raw: &RawValue, max: usize) -> Result<(), String> {

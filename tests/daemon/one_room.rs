@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, Setup, said};
+use crate::client::{Client, Login, Refused};
+use crate::harness::{Daemon, Setup, poll, said};
 use crate::https::{Response, get};
 use crate::web::{self, Socket};
 
@@ -106,4 +107,36 @@ fn a_link_lets_in_where_a_token_is_needed_and_gets_credentials_too() {
 
     let bad = daemon.ctl(&["room", "invite", "no room"]);
     assert!(!bad.status.success() && said(&bad).contains("no name of a room"), "{}", said(&bad));
+}
+
+/// The credential of a member is good for as long as it is one.
+#[test]
+fn who_leaves_or_is_put_out_loses_credential_and_allocation() {
+    let daemon = Setup::new().with_admin().0.start();
+    let login = |joined: &Value| {
+        let word = |name: &str| joined["ice"][name].as_str().unwrap_or_else(|| panic!("{joined}")).to_owned();
+        Login { username: word("username"), password: word("password") }
+    };
+    let mut alice = greet(&daemon, None);
+    let mut bob = greet(&daemon, None);
+    let (hers, his) = (ask(&mut alice, "demo"), ask(&mut bob, "demo"));
+    assert_eq!(web::next(&mut alice)["event"], "join");
+    let mut callers = [&hers, &his].map(|joined| {
+        let mut client = Client::udp(daemon.turn());
+        let relayed = client.allocate(&login(joined)).unwrap();
+        client.relay_both_ways(relayed);
+        client
+    });
+
+    web::request(&mut bob, r#"{"type":"leave","id":3}"#);
+    let peer = "127.0.0.1:9".parse().unwrap();
+    let left = |count: u64| poll(|| (daemon.ctl_json(&["status"])["allocations"] == count).then_some(()));
+    assert_eq!(left(1), Some(()), "his allocation is gone");
+    assert_eq!(callers[1].permit(peer), Err(Refused(401)));
+    assert_eq!(Client::udp(daemon.turn()).allocate(&login(&his)), Err(Refused(401)), "and his credential");
+    assert_eq!(callers[0].permit(peer), Ok(()), "hers goes on");
+
+    daemon.ctl_json(&["put-out", "demo", hers["self"].as_str().unwrap()]);
+    assert_eq!(left(0), Some(()));
+    assert_eq!(Client::udp(daemon.turn()).allocate(&login(&hers)), Err(Refused(401)));
 }

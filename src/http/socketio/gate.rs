@@ -23,7 +23,7 @@ use crate::http::Peer;
 use crate::http::origin::{self, Caller};
 use crate::http::reply::{self, Failure, Reply};
 use crate::http::websocket::lists;
-use crate::signal::close;
+use crate::signal::{Access, close};
 
 /// Bytes of the pipe to socketioxide, and of a WebSocket's buffers.
 const BUFFER: usize = 4096;
@@ -58,12 +58,14 @@ async fn respond(
     (upgrade, body): (OnUpgrade, Incoming),
     caller: Caller<'_>,
 ) -> Result<Reply, Failure> {
-    if caller == Caller::Stranger {
-        let message = "Pages of this origin may not connect; ice.origins lists those that may";
-        return Err(Failure::forbidden(message));
-    }
-    if request.method() == Method::OPTIONS {
+    if request.method() == Method::OPTIONS && caller != Caller::Stranger {
         return Ok(permissions());
+    }
+    caller.may_join(&peer.shared)?;
+    let (create, join) = (peer.shared.live().rooms.create, peer.shared.live().rooms.join);
+    if (create, join) != (Access::Any, Access::Any) {
+        let message = "These clients can show no token, and the rooms of this server need one (rooms.create, rooms.join)";
+        return Err(Failure::forbidden(message));
     }
     if ![Method::GET, Method::POST].contains(request.method()) {
         return Err(Failure::method_not_allowed(METHODS));

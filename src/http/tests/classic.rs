@@ -74,6 +74,19 @@ async fn strangers_and_what_is_too_much_stay_outside() {
 }
 
 #[tokio::test]
+async fn where_rooms_need_a_token_or_an_origin_these_do_too() {
+    use signal::Access::{Never, Token};
+    for (create, join) in [(Token, Token), (signal::Access::Any, Token), (Never, signal::Access::Any)] {
+        let world = with(|_, rooms| (rooms.create, rooms.join) = (create, join)).await;
+        world.get(OPEN, &[]).await.assert_error(403, "forbidden");
+    }
+    let world = with(|_, rooms| rooms.native_clients = false).await;
+    world.get(OPEN, &[]).await.assert_error(403, "forbidden");
+    assert_eq!(world.get(OPEN, &[("sec-fetch-site", "same-origin")]).await.status, 200);
+    assert_eq!(world.get(OPEN, &[("origin", "https://app.example")]).await.status, 200);
+}
+
+#[tokio::test]
 async fn it_can_be_switched_off() {
     let world = with(|settings, _| settings.socketio = false).await;
     world.get(OPEN, &[]).await.assert_error(404, "not_found");

@@ -72,6 +72,7 @@ impl Source {
     async fn hear(&mut self, kind: &str) -> Heard {
         let heard = self.next().await.expect("an open stream");
         assert_eq!(heard.data["type"], kind, "{heard:?}");
+        assert!(is_of_the_server(&heard.data), "not in the schema: {heard:?}");
         heard
     }
 
@@ -176,6 +177,72 @@ async fn a_stream_whose_client_sends_nothing_any_more_is_given_up() {
     assert!(alice.next().await.is_none());
     assert_eq!(world.handle.counters().silent_websockets.get(), 1);
     assert_eq!(world.handle.figures().away, 1);
+}
+
+#[tokio::test]
+async fn who_does_not_read_its_stream_is_closed_and_holds_up_nobody() {
+    let rooms = signal::Settings {
+        capacity: 3,
+        queue_messages: 32,
+        messages_per_second: 100_000,
+        burst: 100_000,
+        bytes_per_second: 1 << 30,
+        burst_bytes: 1 << 30,
+        ..signal::Settings::default()
+    };
+    let settings = Settings { linger: Duration::from_millis(200), ..settings() };
+    let world = World::with(settings, ice_settings(), rooms).await;
+    let mut deaf = Source::open(&world, &[]).await;
+    deaf.join(&world).await;
+    let [mut alice, mut bob] = [world.open(&[]).await.unwrap(), world.open(&[]).await.unwrap()];
+    alice.join("demo").await;
+    bob.join("demo").await;
+    assert_eq!(alice.json().await["event"], "join");
+    let message = format!(r#"{{"type":"message","data":"{}"}}"#, "x".repeat(60_000));
+    let mut rounds = 0;
+    loop {
+        alice.send(&message).await;
+        let heard = bob.json().await;
+        if heard["event"] == "away" {
+            break;
+        }
+        assert_eq!(heard["type"], "message", "in order, and in time");
+        rounds += 1;
+        assert!(rounds < 1000, "more than any kernel buffers");
+    }
+    assert_eq!(world.handle.counters().slow_websockets.get(), 1);
+    // Its stream ends, so that it can come back, and nothing is kept for it but its place in the room.
+    while timeout(PATIENCE, deaf.body.frame()).await.unwrap().is_some_and(|frame| frame.is_ok()) {}
+    assert_eq!(world.handle.figures().away, 1);
+    assert_eq!(world.handle.figures().websockets, 2);
+}
+
+#[tokio::test]
+async fn a_token_gets_credentials_at_the_rate_of_an_address_and_from_no_url() {
+    let rooms = signal::Settings {
+        ice: signal::Access::Token,
+        invite_secret: Some(crate::auth::Secret::new("invites", "a secret")),
+        ..signal::Settings::default()
+    };
+    let world = World::with(settings(), ice_settings(), rooms).await;
+    let exp = 4_000_000_000;
+    let invite = |may_relay| {
+        let claims = signal::Claims { may_relay, ..signal::Claims::for_room("demo", exp) };
+        signal::invite(b"a secret", &claims)
+    };
+    let bearer = |token: &str| format!("Bearer {token}");
+    let good = invite(Some(true));
+    for _ in 0..5 {
+        assert_eq!(world.get("/v1/ice", &[("authorization", &bearer(&good))]).await.status, 200);
+    }
+    let more = world.get("/v1/ice", &[("authorization", &bearer(&good))]).await;
+    more.assert_error(429, "rate_limited");
+    assert_eq!(world.handle.counters().rate_limited.get(), 1);
+    let says_nothing = world.get("/v1/ice", &[("authorization", &bearer(&invite(None)))]).await;
+    says_nothing.assert_error(403, "forbidden");
+    let target = format!("/v1/ice?key={good}");
+    world.get(&target, &[]).await.assert_error(401, "unauthorized");
+    assert_eq!(world.get("/v1/ice", &[("x-api-key", KEY)]).await.status, 200, "a key is no matter of rates");
 }
 
 #[tokio::test]

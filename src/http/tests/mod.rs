@@ -35,6 +35,7 @@ use super::{Challenges, Door, Handle, Proxies, Server, Services, Settings};
 use crate::auth::{self, Authenticator, Secret};
 use crate::net::clock::Clock;
 use crate::net::tls::{Certificates, pair_from_pem};
+use crate::signal::tests::schema::is_of_the_server;
 use crate::{ice, signal};
 
 pub(super) const KEY: &str = "a key of sixteen";
@@ -63,7 +64,6 @@ pub(super) fn settings() -> Settings {
         plain: vec![loopback],
         redirect: vec![loopback],
         handshake_timeout: Duration::from_secs(2),
-        credentials_per_minute: 5,
         linger: Duration::from_secs(2),
         ..Settings::default()
     }
@@ -73,6 +73,7 @@ pub(super) fn ice_settings() -> ice::Settings {
     ice::Settings {
         api_keys: vec![Secret::new("other", "another key, longer"), Secret::new("test", KEY)],
         origins: vec!["https://app.example".into()],
+        credentials_per_minute: 5,
         ..ice::Settings::default()
     }
 }
@@ -295,7 +296,10 @@ impl Client {
 
     pub(super) async fn json(&mut self) -> Value {
         let message = self.next().await;
-        serde_json::from_str(message.to_text().unwrap()).unwrap_or_else(|_| panic!("no JSON: {message:?}"))
+        let value: Value = serde_json::from_str(message.to_text().unwrap())
+            .unwrap_or_else(|_| panic!("no JSON: {message:?}"));
+        assert!(is_of_the_server(&value), "not in the schema: {value}");
+        value
     }
 
     /// The code it is closed with, after whatever comes before.

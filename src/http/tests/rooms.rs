@@ -136,9 +136,10 @@ async fn who_does_not_read_is_closed_with_4004_and_holds_up_nobody() {
         burst: 100_000,
         bytes_per_second: 1 << 30,
         burst_bytes: 1 << 30,
+        queue_messages: 32,
         ..signal::Settings::default()
     };
-    let settings = Settings { queue_messages: 32, linger: Duration::from_secs(5), ..settings() };
+    let settings = Settings { linger: Duration::from_secs(5), ..settings() };
     let world = World::with(settings, ice_settings(), rooms).await;
     let mut deaf = open_on(TcpStream::connect(world.plain).await.unwrap(), &[]).await.unwrap();
     deaf.join("demo").await;
@@ -176,9 +177,10 @@ async fn one_stuck_client_in_a_room_of_fifty_delays_nobody() {
         burst: 100_000,
         bytes_per_second: 1 << 30,
         burst_bytes: 1 << 30,
+        queue_messages: 64,
         ..signal::Settings::default()
     };
-    let world = World::with(Settings { queue_messages: 64, ..settings() }, ice_settings(), rooms).await;
+    let world = World::with(settings(), ice_settings(), rooms).await;
     let mut stuck = open_on(TcpStream::connect(world.plain).await.unwrap(), &[]).await.unwrap();
     stuck.join("demo").await;
     let mut others = Vec::new();
@@ -241,9 +243,10 @@ async fn who_never_reads_again_is_gone_after_a_while() {
         burst: 100_000,
         bytes_per_second: 1 << 30,
         burst_bytes: 1 << 30,
+        queue_messages: 32,
         ..signal::Settings::default()
     };
-    let settings = Settings { queue_messages: 32, linger: Duration::from_millis(200), ..settings() };
+    let settings = Settings { linger: Duration::from_millis(200), ..settings() };
     let world = World::with(settings, ice_settings(), rooms).await;
     let mut deaf = open_on(TcpStream::connect(world.plain).await.unwrap(), &[]).await.unwrap();
     deaf.join("demo").await;

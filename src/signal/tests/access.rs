@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::world::{World, story, story_with};
-use crate::signal::{Access, Role, RoomClaim, Settings, read_invite};
+use crate::signal::{Access, Claims, Role, RoomClaim, Settings, read_invite};
 
 /// Opens, says hello, and takes the welcome as read.
 fn greet(world: &mut World, name: &str, token: Option<Value>) {
@@ -101,6 +101,45 @@ fn joins_and_credentials_are_bounded_for_an_address() {
     world.send("alice", r#"{"type":"ice"}"#);
     assert_eq!(world.hear("alice").unwrap()["code"], "rate_limited");
     world.end();
+}
+
+/// An IPv4 address is one client, and so is an IPv6 /64: its neighbours share what it may, others don't.
+#[test]
+fn bounds_are_of_an_ipv4_address_or_an_ipv6_64() {
+    let settings = Settings {
+        joins_per_minute: 1,
+        credentials_per_minute: 1,
+        wrong_pins_per_minute: 1,
+        ..Settings::default()
+    };
+    let groups = [
+        ["192.0.2.1", "192.0.2.1", "192.0.2.2"],
+        ["2001:db8::1", "2001:db8:0:0:ffff::2", "2001:db8:0:1::1"],
+        // As a socket for both families sees IPv4.
+        ["::ffff:198.51.100.1", "198.51.100.1", "198.51.100.2"],
+    ];
+    for [first, neighbour, stranger] in groups {
+        let mut world = World::new(settings.clone());
+        for (name, from) in [("first", first), ("neighbour", neighbour), ("stranger", stranger)] {
+            world.open(name, from.parse().unwrap());
+            world.send(name, r#"{"type":"hello"}"#);
+            assert_eq!(world.hear(name).unwrap()["type"], "welcome");
+        }
+        assert_eq!(join(&mut world, "first", json!({"room": "a"}))["type"], "joined");
+        assert_eq!(
+            join(&mut world, "neighbour", json!({"room": "b"}))["code"],
+            "rate_limited",
+            "{neighbour}"
+        );
+        assert_eq!(join(&mut world, "stranger", json!({"room": "c"}))["type"], "joined", "{stranger}");
+        world.pass(60_000);
+        assert_eq!(join(&mut world, "neighbour", json!({"room": "b"}))["type"], "joined");
+        for (name, answer) in [("first", "ice"), ("neighbour", "error"), ("stranger", "ice")] {
+            world.send(name, r#"{"type":"ice"}"#);
+            assert_eq!(world.hear(name).unwrap()["type"], answer, "{name}");
+        }
+        world.end();
+    }
 }
 
 #[test]
@@ -534,5 +573,71 @@ fn reports_add_up_and_rooms_can_be_listed() {
     assert_eq!(demo, [(true, true), (false, false)]);
     assert_eq!(world.rooms.list(Some("demo"), 10).len(), 1);
     assert_eq!(world.rooms.list(None, 1).len(), 1);
+    world.end();
+}
+
+#[test]
+fn the_operator_locks_puts_out_and_closes_a_room() {
+    let mut world = World::new(Settings { capacity: 3, ..Settings::default() });
+    world.play(
+        r#"
+        alice enters demo
+        bob enters demo
+        alice <- "*"
+        "#,
+    );
+    assert!(!world.rooms.lock_room("elsewhere", true));
+    assert!(world.rooms.lock_room("demo", true));
+    world.settle();
+    world.play(
+        r#"
+        alice <- {"type":"room","seq":3,"locked":true,"moderators":["p_alice"],"by":null}
+        bob <- {"type":"room","seq":2,"locked":true,"moderators":["p_alice"],"by":null}
+        carol opens
+        carol -> {"type":"hello"}
+        carol <- "*"
+        carol -> {"type":"join","id":1,"room":"demo"}
+        carol <- {"type":"error","id":1,"code":"room_locked","message":"Room 'demo' is locked","retry_ms":null,"fatal":false}
+        alice -> {"type":"lock","locked":false}
+        alice <- {"type":"room","seq":4,"locked":false,"moderators":["p_alice"],"by":"p_alice"}
+        bob <- {"type":"room","seq":3,"locked":false,"moderators":["p_alice"],"by":"p_alice"}
+        "#,
+    );
+    let listed = world.rooms.room("demo").unwrap();
+    assert_eq!((listed.members.len(), listed.locked, listed.capacity), (2, false, 3));
+    assert_eq!(world.rooms.room("elsewhere"), None);
+
+    let bob = world.real("p_bob");
+    assert!(!world.rooms.kick_out(world.now, "elsewhere", &bob, Duration::ZERO));
+    assert!(world.rooms.kick_out(world.now, "demo", &bob, Duration::ZERO));
+    world.settle();
+    world.play(
+        r#"
+        bob <- {"type":"error","code":"kicked","message":"The operator has put you out of room 'demo'","retry_ms":null,"fatal":true}
+        bob is closed with 4006
+        alice <- {"type":"peer","seq":5,"event":"leave","peer":"p_bob","reason":"kicked"}
+        carol -> {"type":"join","id":2,"room":"demo"}
+        carol <- "*"
+        alice <- "*"
+        carol drops
+        alice <- {"type":"peer","seq":7,"event":"away","peer":"p_carol"}
+        "#,
+    );
+    assert_eq!(
+        (world.rooms.close_room(world.now, "demo"), world.rooms.close_room(world.now, "demo")),
+        (2, 0)
+    );
+    world.settle();
+    world.play(
+        r#"
+        alice <- {"type":"error","code":"kicked","message":"The operator has put you out of room 'demo'","retry_ms":null,"fatal":true}
+        alice is closed with 4006
+        "#,
+    );
+    assert_eq!(world.revoked.len(), 3, "the credentials of all three have ended");
+    let claims = Claims { may_create: Some(true), ..Claims::for_room("demo", world.now.unix + 60) };
+    let token = world.rooms.sign_invite(&claims);
+    welcome(&mut world, "dave", Some(token.into()));
+    assert_eq!(join(&mut world, "dave", json!({}))["created"], true);
     world.end();
 }

@@ -3,6 +3,7 @@
 //!
 //! The validator knows what the schema uses of JSON Schema, and fails at whatever else it finds there.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
@@ -13,9 +14,26 @@ use crate::signal::{ErrorCode, Settings};
 static SCHEMA: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../../docs/ternd.v1.schema.json")).unwrap());
 
+/// Something the server has sent, answer or event.
+pub(crate) fn is_of_the_server(frame: &Value) -> bool {
+    is_valid(if frame.get("seq").is_some() { "event" } else { "answer" }, frame)
+}
+
 /// Is it what the definition says?
 pub(super) fn is_valid(definition: &str, value: &Value) -> bool {
     holds(&SCHEMA["$defs"][definition], value)
+}
+
+/// The names of the messages of one kind: `request`, `answer` or `event`.
+pub(super) fn names_of(kind: &str) -> BTreeSet<String> {
+    let refs = SCHEMA["$defs"][kind]["oneOf"].as_array().unwrap();
+    let name = |one: &Value| one["$ref"].as_str().unwrap().strip_prefix("#/$defs/").unwrap().to_owned();
+    refs.iter().map(name).collect()
+}
+
+/// What stands at a JSON pointer.
+pub(super) fn at(pointer: &str) -> Option<&'static Value> {
+    SCHEMA.pointer(pointer)
 }
 
 fn holds(schema: &Value, value: &Value) -> bool {

@@ -1,7 +1,7 @@
 //! `docs/signaling-protocol.md` tells the truth: its examples are one long story, and its tables are those of the code.
 
 use super::world::{World, story};
-use crate::signal::{ErrorCode, Fatal, SUBPROTOCOL, Settings};
+use crate::signal::{ErrorCode, Fatal, SUBPROTOCOL, Settings, close};
 
 const DOCUMENT: &str = include_str!("../../../docs/signaling-protocol.md");
 
@@ -36,9 +36,38 @@ fn its_table_of_errors_is_that_of_the_code() {
         })
         .collect();
     assert_eq!(written, coded);
+    // The counters are in the order of the list.
+    assert!(ErrorCode::ALL.iter().enumerate().all(|(n, code)| *code as usize == n));
     for code in ErrorCode::ALL {
         assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
     }
+}
+
+/// `| 4004 | read too slowly | ...`
+#[test]
+fn its_table_of_close_codes_is_that_of_the_code() {
+    let (_, table) = DOCUMENT.split_once("## Close codes").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let row = |line: &str| line.strip_prefix("| ")?.split_once(' ')?.0.parse::<u16>().ok();
+    let written: Vec<_> = table.lines().filter_map(row).collect();
+    // Those of WebSocket itself are the driver's: it stops, or the client does not speak RFC 6455.
+    let coded = [
+        close::NORMAL,
+        1001,
+        1002,
+        1007,
+        close::TOO_BIG,
+        close::PROTOCOL,
+        close::AUTH,
+        close::VERSION,
+        close::RATE,
+        close::SLOW,
+        close::REPLACED,
+        close::KICKED,
+        close::DRAINING,
+        close::HELLO_TIMEOUT,
+    ];
+    assert_eq!(written, coded);
 }
 
 /// Each bound is written with its default.
@@ -63,6 +92,8 @@ fn its_table_of_limits_is_that_of_the_defaults() {
         ("state-bytes", d.state_bytes.to_string()),
         ("history", d.history.to_string()),
         ("history-bytes", d.history_bytes.to_string()),
+        ("queue-messages", d.queue_messages.to_string()),
+        ("queue-bytes", d.queue_bytes.to_string()),
         ("bytes-per-second", d.bytes_per_second.to_string()),
         ("burst-bytes", d.burst_bytes.to_string()),
         ("joins-per-minute", format!("{}", d.joins_per_minute)),

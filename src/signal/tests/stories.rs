@@ -169,6 +169,7 @@ fn payloads_pass_byte_for_byte() {
     let Some(crate::signal::Output::Send { text, .. }) = world.rooms.poll_output() else {
         panic!("nothing sent")
     };
+    let text = text.to_string();
     assert!(text.ends_with(&format!(r#""data":{data}}}"#)), "{text}");
 }
 
@@ -385,6 +386,8 @@ fn a_slow_reader_is_closed_and_holds_nobody_up() {
         alice <- {"type":"peer","seq":3,"event":"away","peer":"p_bob"}
         "#,
     );
+    let refused: Vec<_> = world.rooms.counters().refusals().filter(|(_, n)| *n > 0).collect();
+    assert_eq!(refused, [(ErrorCode::SlowConsumer, 1)]);
     world.end();
 }
 

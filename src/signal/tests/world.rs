@@ -23,7 +23,7 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::schema::is_valid;
+use super::schema::{is_of_the_server, is_valid};
 use crate::signal::{Authority, BadToken, Claims, ConnectionId, Event, Output, Rooms, Settings};
 use crate::time::{Instant, Now};
 
@@ -212,7 +212,7 @@ impl World {
     pub(super) fn settle(&mut self) {
         while let Some(output) = self.rooms.poll_output() {
             match output {
-                Output::Send { to, text } => self.deliver(to, &text),
+                Output::Send { to, text } => self.deliver(to, &text.to_string()),
                 Output::Close { connection, code, .. } => {
                     let (_, client) = self.client(connection);
                     client.inbox.push_back(code.into());
@@ -233,8 +233,7 @@ impl World {
 
     fn deliver(&mut self, to: ConnectionId, text: &str) {
         let frame: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e} in frame: {text}"));
-        let kind = if frame.get("seq").is_some() { "event" } else { "answer" };
-        assert!(is_valid(kind, &frame), "not in the schema: {text}");
+        assert!(is_of_the_server(&frame), "not in the schema: {text}");
         let (name, client) = self.client(to);
         if frame["type"] == "welcome" && frame["resumed"] == true {
             client.seq = client.resumes.unwrap();
