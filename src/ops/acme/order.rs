@@ -75,17 +75,15 @@ async fn attempt(plan: &Plan, client: &Https) -> Result<Certificate, Error> {
     let mut order = account.new_order(&NewOrder::new(&names)).await?;
     let mut answers = Answers::new(plan);
     prove(plan.settings.challenge, &mut order, &mut answers).await?;
-    match order.poll_ready(&POLLS).await {
-        Ok(OrderStatus::Ready) => {}
-        Ok(status) => {
-            let said = other(format!("the order is {status:?}"));
-            return Err(refused_challenges(plan.settings.challenge, &mut order).await.unwrap_or(said));
-        }
-        // It may be the order's own error, which tells less than those of its challenges.
-        Err(error @ Error::Api(_)) => {
-            return Err(refused_challenges(plan.settings.challenge, &mut order).await.unwrap_or(error));
-        }
+    let refusal = match order.poll_ready(&POLLS).await {
+        Ok(OrderStatus::Ready) => None,
+        Ok(status) => Some(other(format!("the order is {status:?}"))),
+        Err(error @ Error::Api(_)) => Some(error),
         Err(error) => return Err(error),
+    };
+    if let Some(refusal) = refusal {
+        // Those of its challenges tell more.
+        return Err(refused_challenges(plan.settings.challenge, &mut order).await.unwrap_or(refusal));
     }
     let (key, request) = request(&plan.settings.domains).map_err(other)?;
     order.finalize_csr(&request).await?;
@@ -109,6 +107,7 @@ async fn account(plan: &Plan, client: &Https) -> Result<instant_acme::Account, E
     let contact: Vec<&str> = contact.as_deref().into_iter().collect();
     let (account, kept) = match plan.store.account::<AccountCredentials>() {
         Some(kept) => {
+            // They have no clone.
             let copy = serde_json::from_value(serde_json::to_value(&kept.credentials)?)?;
             let account = builder.from_credentials(copy).await?;
             if kept.email == settings.email {
