@@ -22,7 +22,7 @@
 import { Devices } from "./devices.js";
 import { Plot } from "./plot.js";
 import { Room, rates } from "./ternd.js";
-import { hasWord, startLanguage, t } from "./words.js";
+import { hasWord, refusalInWords, startLanguage, t } from "./words.js";
 
 const MAX_LOG = 1000;
 const MAX_MESSAGES = 500;
@@ -110,10 +110,10 @@ function roomFrom(typed) {
 
 const linkTo = (name) => `${location.origin}/r/${encodeURIComponent(name)}`;
 
-/** The link to send. Into a room with a PIN a moderator's invite leads without it. */
+/** The link to send. A moderator's invite leads in where a PIN is asked for, or where we came by an invite ourselves. */
 async function inviteLink() {
   const link = linkTo(room.room);
-  if (!room.pin || !room.isModerator) return link;
+  if (!(room.pin || token) || !room.isModerator) return link;
   return room.invite().then((invite) => `${link}#token=${invite}`, () => link);
 }
 
@@ -157,6 +157,11 @@ async function startDevices(...kinds) {
 }
 
 async function showDevices() {
+  await fillDevices();
+  $("device-dialog").showModal();
+}
+
+async function fillDevices() {
   const lists = await devices.list();
   for (const [which, list] of Object.entries(lists)) {
     const select = $(`choose-${which}`);
@@ -164,7 +169,6 @@ async function showDevices() {
     select.value = devices.chosen[which] ?? list[0]?.id ?? "";
     select.disabled = list.length === 0 || (which === "speaker" && !("setSinkId" in HTMLMediaElement.prototype));
   }
-  $("device-dialog").showModal();
 }
 
 function useSpeaker(video) {
@@ -181,6 +185,7 @@ function enter(name, returning = false) {
   for (const kind of ["video", "audio"]) if (devices.tracks[kind]) room.setTrack(kind, devices.tracks[kind]);
   if (roomInPath() !== name) history.pushState(null, "", `/r/${encodeURIComponent(name)}${location.search}`);
   document.title = `${name}: ternd`;
+  $("room-title").textContent = name;
   $("link").value = linkTo(name);
   notice("");
   $("details").open ||= matchMedia("(min-width: 861px)").matches;
@@ -195,7 +200,6 @@ function exit() {
   devices.unshare();
   sessionStorage.removeItem(MEMORY);
   old?.leave();
-  document.title = t("title");
   show("lobby");
   refresh();
 }
@@ -261,13 +265,14 @@ function refusal({ code, message }, name) {
 
 function addTile(peer) {
   const path = make("span", { class: "path" });
-  const video = make("video", { autoplay: "", playsinline: "", "aria-label": t("videoOf", { name: nameOf(peer) }) });
-  const figure = make("figure", { class: "tile", "data-peer": peer.id, "data-video": "off" },
+  const silent = make("span", { class: "path silent", hidden: "" });
+  const video = make("video", { autoplay: "", playsinline: "" });
+  const figure = make("figure", { class: "tile", "data-peer": peer.id, "data-video": "off", "data-audio": "off" },
     video, document.querySelector("#local .face").cloneNode(true),
-    make("figcaption", {}, make("span", { class: "who" }, nameOf(peer)), path));
+    make("figcaption", {}, make("span", { class: "who" }, nameOf(peer)), silent, path));
   figure.querySelector(".in-lobby").remove();
   const machines = make("li", { "data-peer": peer.id });
-  const tile = { figure, video, path, machines, restarts: 0, before: null, ...card(peer) };
+  const tile = { figure, video, path, silent, machines, restarts: 0, before: null, ...card(peer) };
   tiles.set(peer.id, tile);
   useSpeaker(video);
   $("tiles").insertBefore(figure, $("local"));
@@ -277,7 +282,8 @@ function addTile(peer) {
   peer.on("stream", (stream) => showStream(tile, stream));
   peer.on("message", (text) => say(nameOf(peer), String(text).slice(0, MAX_TEXT)));
   peer.on("trouble", (error) => note("trouble", `${nameOf(peer)}: ${error.message}`));
-  peer.on("restart", (count) => { tile.restarts++; note("state", `${nameOf(peer)}: ICE restart ${count}`); });
+  peer.on("failed", refresh);
+  peer.on("restart", (count) => { tile.restarts++; note("state", `${nameOf(peer)}: ICE restart ${count}`); refresh(); });
   peer.on("rebuild", (gen) => note("trouble", `${nameOf(peer)}: connection ${gen}, made from scratch`));
   peer.on("state", ({ machine, state }) => {
     note("state", `${nameOf(peer)}: ${machine} ${state}`);
@@ -290,14 +296,14 @@ function addTile(peer) {
 /** The panel of one peer: who it is, the path, and plots of what goes over it. */
 function card(peer) {
   const plots = {
-    rttMs: new Plot((ms) => (ms < 1 ? "< 1 ms" : `${Math.round(ms)} ms`), 50),
+    rttMs: new Plot(milliseconds, 50),
     inKbps: new Plot(kbps, 100),
     outKbps: new Plot(kbps, 100),
     loss: new Plot((share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`, 0.05),
   };
   const who = make("h3", {}, nameOf(peer));
   const tag = make("span", { class: "help" });
-  const way = make("p", { class: "help" });
+  const way = make("p", { class: "help way" });
   const why = make("p", { class: "why", hidden: "" });
   const kick = make("button", { type: "button", class: "small", hidden: "" });
   kick.addEventListener("click", () => {
@@ -308,6 +314,7 @@ function card(peer) {
   return { card: element, plots, tag, way, why, kick };
 }
 
+const milliseconds = (ms) => (ms < 1 ? "< 1 ms" : `${Math.round(ms)} ms`);
 const kbps = (value) => (value >= 1000 ? `${(value / 1000).toFixed(1)} Mbit/s` : `${Math.round(value)} kbit/s`);
 const PLOT_NAMES = { rttMs: "rtt", inKbps: "incoming", outKbps: "outgoing", loss: "loss" };
 
@@ -322,6 +329,7 @@ function showStream(tile, stream) {
   const { video, figure } = tile;
   video.srcObject ??= stream;
   figure.dataset.video = stream.getVideoTracks().length ? "on" : "off";
+  figure.dataset.audio = stream.getAudioTracks().length ? "on" : "off";
   if (!stream.getTracks().length) return;
   video.play().catch((error) => {
     if (error.name !== "NotAllowedError" || figure.querySelector(".unmute")) return;
@@ -339,10 +347,10 @@ async function showPath(peer) {
   if (!tile) return;
   const connected = peer.pc.connectionState === "connected";
   const path = connected ? await peer.path().catch(() => null) : null;
-  tile.path.textContent = path?.words ?? (connected ? "" : peer.pc.connectionState);
-  tile.figure.dataset.state = peer.pc.connectionState;
-  const pair = path && `${path.local.candidateType} → ${path.remote.candidateType}, ${path.words}`;
-  tile.way.textContent = `${t("path")}: ${pair ?? t("none")}`;
+  tile.path.textContent = path ? pathInWords(path) : t(peer.failed ? "state_failed" : `state_${peer.pc.connectionState}`);
+  tile.silent.hidden = !(connected && tile.figure.dataset.audio === "off");
+  tile.figure.dataset.state = peer.failed ? "failed" : peer.pc.connectionState;
+  tile.way.textContent = `${t("path")}: ${path ? `${candidate(path.local)} → ${candidate(path.remote)}` : t("none")}`;
   const tone = (state) => ({ connected: "good", completed: "good", failed: "bad", disconnected: "bad" })[state] ?? "";
   const rows = ["signalingState", "iceConnectionState", "connectionState"].map((machine) => [machine, peer.pc[machine]]);
   rows.push(["data channel", peer.channel.readyState], ["path", path?.words ?? "none yet"]);
@@ -350,20 +358,33 @@ async function showPath(peer) {
     make("div", {}, make("dt", {}, term), make("dd", { "data-tone": tone(value) }, value)))));
 }
 
+function pathInWords({ local, relay, rttMs }) {
+  const transport = (relay && relay !== "theirs" ? relay : local.protocol ?? "udp").toUpperCase();
+  const way = t(relay === "theirs" ? "pathTheirs" : relay ? "pathRelay" : "pathDirect", { transport });
+  return rttMs === null ? way : `${way}, ${milliseconds(rttMs)}`;
+}
+
+/** A candidate as the pair's half: its type and address. Browsers keep some addresses to themselves. */
+function candidate({ candidateType, address, port, protocol }) {
+  const host = address?.includes(":") && !address.startsWith("[") ? `[${address}]` : address || "…";
+  return `${candidateType} ${protocol} ${host}:${port}`;
+}
+
 /** Why there is no path, as far as this side and its server know. */
 function whyNoPath(peer) {
   const errors = peer.errors.filter(({ url }) => /^turns?:/.test(url));
-  const offered = room.ice.iceServers.flatMap(({ urls }) => [urls].flat()).some((url) => /^turns?:/.test(url));
+  const relays = room.ice.iceServers.flatMap(({ urls }) => [urls].flat()).filter((url) => /^turns?:/.test(url));
   const refused = errors.find(({ code }) => code >= 300 && code < 700);
   let why;
-  if (!offered) why = t("why_none", { message: room.iceRefused ?? "-" });
-  else if (refused) why = t("why_refused", { code: refused.code, message: refused.text });
-  else if (errors.length && !peer.relayed) why = t("why_unreachable", { url: errors[0].url });
-  else why = t("why_peer");
+  if (relays.length === 0) why = t("why_none", { message: room.iceRefused ?? "-" });
+  else if (peer.relayed) why = t("why_peer");
+  else if (refused) why = t("why_refused", { why: refusalInWords(refused.code, refused.text) });
+  else why = t("why_unreachable", { url: errors[0]?.url ?? relays[0] });
   return `${t("failed", { name: nameOf(peer) })} ${why}`;
 }
 
 async function sample() {
+  if ([...(room?.peers.values() ?? [])].some((peer) => peer.failed)) refresh(); // the reason may be another one now
   for (const peer of [...(room?.peers.values() ?? [])]) {
     const tile = tiles.get(peer.id);
     if (!tile) continue;
@@ -409,6 +430,7 @@ function refresh() {
   $("text").placeholder = t(open.length ? "writeLine" : peers.length ? "connecting" : "waitingSomeone");
   $("lock").hidden = !room?.isModerator;
   label($("lock"), Boolean(room?.locked), ["lock", "unlock"]);
+  if (!room) document.title = t("title");
   const [tone, words] = statusOf(peers);
   $("status").dataset.tone = tone;
   if ($("status").textContent !== words) $("status").textContent = words; // said aloud only when it changes
@@ -419,9 +441,10 @@ function refresh() {
     tile.tag.textContent = peer.away ? t("away") : room.moderators.includes(peer.id) ? t("moderator") : "";
     tile.kick.hidden = !room.isModerator;
     tile.kick.textContent = t("kick");
-    const failed = peer.pc.connectionState === "failed";
-    tile.why.hidden = !failed;
-    tile.why.textContent = failed ? whyNoPath(peer) : "";
+    tile.silent.textContent = t("silent");
+    tile.video.setAttribute("aria-label", t("videoOf", { name: nameOf(peer) }));
+    tile.why.hidden = !peer.failed;
+    if (peer.failed) tile.why.replaceChildren(whyNoPath(peer), make("a", { href: "/diagnostics", target: "_blank" }, t("diagnose")));
     for (const [key, plot] of Object.entries(tile.plots)) plot.name = t(PLOT_NAMES[key]);
   }
 }
@@ -429,8 +452,8 @@ function refresh() {
 function statusOf(peers) {
   if (!room) return ["calm", t("notInRoom")];
   const connected = peers.filter((peer) => peer.pc.connectionState === "connected");
-  const lost = peers.filter((peer) => ["failed", "disconnected"].includes(peer.pc.connectionState));
-  const names = (list) => list.map(nameOf).join(", ");
+  const lost = peers.filter((peer) => peer.failed || peer.pc.connectionState === "disconnected");
+  const names = (list) => (list.length > 3 ? t("peopleN", { n: list.length }) : list.map(nameOf).join(", "));
   if (connected.length === 0 && room.state === "connecting") return ["busy", t("connectingServer")];
   if (room.state === "waiting") return ["bad", connected.length ? t("serverLostCall", { names: names(connected) }) : t("serverLost")];
   if (lost.length) {
@@ -488,6 +511,7 @@ function candidateInWords(candidate) {
 for (const kind of ["video", "audio"]) {
   BUTTON[kind].addEventListener("click", () => (devices.has(kind) ? devices.stop(kind) : startDevices(kind)));
 }
+$("screen").hidden = !navigator.mediaDevices?.getDisplayMedia; // phones can't
 $("screen").addEventListener("click", () => (devices.screen ? devices.unshare() : devices.share()));
 $("devices").addEventListener("click", showDevices);
 for (const which of ["camera", "mic", "speaker"]) {
@@ -496,6 +520,7 @@ for (const which of ["camera", "mic", "speaker"]) {
     if (which === "speaker") for (const { video } of tiles.values()) useSpeaker(video);
   });
 }
+navigator.mediaDevices?.addEventListener("devicechange", () => { if ($("device-dialog").open) fillDevices(); });
 $("lock").addEventListener("click", () => room?.lock(!room.locked).catch((error) => notice(error.message)));
 $("lobby").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -503,6 +528,7 @@ $("lobby").addEventListener("submit", (event) => {
   $("room").setAttribute("aria-invalid", String(!name));
   if (name) {
     enter(name);
+    $("room-title").focus(); // what had the focus is gone
   } else {
     notice(t("badRoom"));
     $("room").focus();

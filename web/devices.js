@@ -47,12 +47,18 @@ export class Devices {
 
   stop(kind) { this.#use(kind, null); }
 
-  /** All or none of these. Returns what failed: [{ kind, error }]. */
+  /** All or none of these, those that were chosen if they are there. Returns what failed: [{ kind, error }]. */
   async #open(kinds) {
-    const exact = { video: this.chosen.camera, audio: this.chosen.mic };
-    const wish = (kind) => (exact[kind] ? { ...WANTED[kind], facingMode: undefined, deviceId: { ideal: exact[kind] } } : WANTED[kind]);
+    const chosen = { video: this.chosen.camera, audio: this.chosen.mic };
+    const ask = (wish) => navigator.mediaDevices.getUserMedia(Object.fromEntries(kinds.map((kind) => [kind, wish(kind)])));
+    const any = (kind) => WANTED[kind];
+    // Not "ideal": a wish for a size would outweigh it.
+    const exact = (kind) => (chosen[kind] ? { ...WANTED[kind], facingMode: undefined, deviceId: { exact: chosen[kind] } } : any(kind));
     try {
-      const stream = await navigator.mediaDevices.getUserMedia(Object.fromEntries(kinds.map((kind) => [kind, wish(kind)])));
+      const stream = await ask(exact).catch((error) => {
+        if (error.name !== "OverconstrainedError") throw error;
+        return ask(any); // it was unplugged
+      });
       for (const track of stream.getTracks()) this.#use(track.kind, track);
       return [];
     } catch (error) {
@@ -87,10 +93,6 @@ export class Devices {
 
   /** The screen takes the camera's place until it ends. */
   async share() {
-    if (!navigator.mediaDevices?.getDisplayMedia) {
-      this.complain(t("noScreen"));
-      return;
-    }
     let stream;
     try {
       stream = await navigator.mediaDevices.getDisplayMedia({ video: true });

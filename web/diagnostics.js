@@ -5,28 +5,30 @@
  * For tests: `?auto=1` starts at once, and `window.diagnostics` is the result, or null.
  */
 import { familyOf, gather, judge, loopback, mappings, natKind, pack, unpack, urlsOf } from "./probe.js";
-import { addWords, startLanguage, t } from "./words.js";
+import { addWords, refusalInWords, startLanguage, t } from "./words.js";
 
 addWords({
   en: {
     dTitle: "Check your connection", dIntro: "Finds out how this browser reaches the server. What it finds stays here until you copy it.", dRun: "Run the check", dCopyJson: "Copy as JSON", dCopyLink: "Copy as link",
-    dServers: "Ways to the server", dUrl: "URL", dNat: "Your network", dNotYet: "Not checked yet.", dCall: "A relayed call", dCallHelp: "Both ends are in this page; all goes to the relay and back.", dJitter: "Jitter", dThroughput: "Throughput", dRaw: "The result as JSON",
+    dServers: "Ways to the server", dUrl: "Way", dNat: "Your network", dNotYet: "Not checked yet.", dCall: "A relayed call", dCallHelp: "Both ends are in this page; all goes to the relay and back.", dOver: "It went over {transport}.", dJitter: "Jitter", dThroughput: "Throughput", dRaw: "The result as JSON",
     dRunning: "Checking: {what}", dDone: "Checked", dFailed: "The check failed", dShown: "A result from {time}",
-    reachable: "reachable, {ms} ms", refusedWhy: "refused: {why}", unreachable: "not reachable", none_: "no such address", waiting: "…",
+    verdict_reachable: "reachable, {ms} ms", reached: "reachable", refusedWhy: "refused: {why}", verdict_unreachable: "not reachable", unreachableWhy: "not reachable: {why}", verdict_untried: "not tried by this browser", verdict_none: "no such address", waiting: "…",
+    way_stun: "Own address over {transport}", way_turn: "Relay over {transport}", badLink: "This link holds no result that can be read.",
     nat_none: "No NAT: this machine has the address that others see.", nat_independent: "A NAT that maps the same way to everywhere: direct paths work mostly.", nat_dependent: "A symmetric NAT, with another mapping for each destination: most calls need the relay.", nat_some: "A NAT. Which kind can't be told by a server with one address; the relay works with all.", nat_unknown: "UDP does not get through, or there is no STUN server: calls go over TCP or TLS.",
     mapped: "Seen from outside as {list}.", noRelay: "There is no relay to try.", callFailed: "It did not connect: {why}", noServers: "The server gave no addresses: {why}", step_rtt: "round trip", step_loss: "loss", step_throughput: "throughput", step_urls: "ways to the server", step_nat: "your network", step_call: "a relayed call",
   },
   zh: {
     dTitle: "检查网络连接", dIntro: "检查此浏览器如何到达服务器。结果只留在此处，直到您复制它。", dRun: "开始检查", dCopyJson: "复制 JSON", dCopyLink: "复制链接",
-    dServers: "通往服务器的途径", dUrl: "URL", dNat: "您的网络", dNotYet: "尚未检查。", dCall: "经中继的通话", dCallHelp: "两端都在此页面中；数据往返经过中继。", dJitter: "抖动", dThroughput: "吞吐量", dRaw: "JSON 结果",
+    dServers: "通往服务器的途径", dUrl: "途径", dNat: "您的网络", dNotYet: "尚未检查。", dCall: "经中继的通话", dCallHelp: "两端都在此页面中；数据往返经过中继。", dOver: "经由 {transport}。", dJitter: "抖动", dThroughput: "吞吐量", dRaw: "JSON 结果",
     dRunning: "正在检查：{what}", dDone: "检查完毕", dFailed: "检查失败", dShown: "{time} 的结果",
-    reachable: "可到达，{ms} 毫秒", refusedWhy: "被拒绝：{why}", unreachable: "无法到达", none_: "无此类地址", waiting: "…",
+    verdict_reachable: "可到达，{ms} 毫秒", reached: "可到达", refusedWhy: "被拒绝：{why}", verdict_unreachable: "无法到达", unreachableWhy: "无法到达：{why}", verdict_untried: "此浏览器未尝试", verdict_none: "无此类地址", waiting: "…",
+    way_stun: "经 {transport} 查询自身地址", way_turn: "经 {transport} 中继", badLink: "此链接中没有可读的结果。",
     nat_none: "没有 NAT：本机地址就是他人所见的地址。", nat_independent: "NAT 对所有目的地的映射相同：通常可以直连。", nat_dependent: "对称型 NAT，每个目的地的映射不同：多数通话需要中继。", nat_some: "有 NAT。只有一个地址的服务器无法判断类型；中继适用于所有类型。", nat_unknown: "UDP 不通，或没有 STUN 服务器：通话将经由 TCP 或 TLS。",
     mapped: "外部所见：{list}。", noRelay: "没有可用的中继。", callFailed: "未能连接：{why}", noServers: "服务器未提供地址：{why}", step_rtt: "往返时间", step_loss: "丢包", step_throughput: "吞吐量", step_urls: "通往服务器的途径", step_nat: "您的网络", step_call: "经中继的通话",
   },
 });
 
-const FAMILIES = ["ipv4", "ipv6"];
+const FAMILIES = { ipv4: "IPv4", ipv6: "IPv6" };
 const $ = (id) => document.getElementById(id);
 let result = null;
 let status = ["calm", null, {}];
@@ -72,7 +74,7 @@ async function run() {
     render();
     await Promise.all(urls.map(async (each, i) => {
       const found = await gather(each);
-      for (const family of FAMILIES) result.urls[i][family] = judge(found, family);
+      for (const family in FAMILIES) result.urls[i][family] = judge(found, family);
       result.urls[i].candidates = found.candidates;
       result.urls[i].errors = found.errors;
       render();
@@ -92,23 +94,22 @@ async function run() {
 }
 
 async function network(urls) {
-  const { hosts, mappings: seen } = await mappings(urls);
-  // Without a NAT browsers give no address twice: then STUN is reached, and there is nothing to be seen from outside.
-  const open = seen.length === 0 && hosts.length > 0 && result.urls.some((u) => u.transport === "udp" && FAMILIES.some((f) => u[f]?.verdict === "reachable"));
-  if (open) {
-    for (const each of result.urls) {
-      if (each.role !== "stun") continue;
-      for (const family of FAMILIES) {
-        const turn = result.urls.find((u) => u.role === "turn" && u.transport === each.transport && u[family].verdict === "reachable");
-        if (turn) each[family] = { verdict: "reachable", ms: turn[family].ms };
-      }
+  const { hosts, mappings: seen, relayed } = await mappings(urls);
+  // Without a NAT STUN tells the address that there is, and browsers give no address twice.
+  const reached = (family) => result.urls.find((u) => u.role === "turn" && u.transport === "udp" && ["reachable", "refused"].includes(u[family].verdict));
+  for (const each of result.urls.filter((u) => u.role === "stun" && u.transport === "udp")) {
+    for (const family in FAMILIES) {
+      const turn = each[family].verdict === "unreachable" && reached(family);
+      if (turn) each[family] = { verdict: "reachable", ms: turn[family].ms };
     }
   }
-  return { kind: open ? "none" : natKind(hosts, seen), mappings: seen };
+  const asked = result.urls.some((u) => u.role === "stun" && Object.keys(FAMILIES).some((family) => u[family].verdict === "reachable"));
+  const open = asked && seen.length === 0 && hosts.length > 0;
+  return { kind: open ? "none" : natKind(hosts, seen, relayed), mappings: seen, relayed };
 }
 
 async function call(urls) {
-  const works = urls.filter(({ role }, i) => role === "turn" && FAMILIES.some((f) => result.urls[i][f].verdict === "reachable"));
+  const works = urls.filter(({ role }, i) => role === "turn" && Object.keys(FAMILIES).some((f) => result.urls[i][f].verdict === "reachable"));
   if (works.length === 0) return { error: "no relay" };
   try {
     return await loopback(works.map(({ server }) => server), (step) => say("busy", "dRunning", { step }));
@@ -121,20 +122,28 @@ async function call(urls) {
 
 const TONE = { reachable: "good", refused: "bad", unreachable: "bad" };
 
-function cell(judged) {
-  if (!judged) return make("td", {}, t("waiting"));
-  const { verdict, ms, why } = judged;
-  if (verdict === "none") return make("td", { "data-tone": "" }, t("none_"));
-  const words = verdict === "refused" ? t("refusedWhy", { why }) : t(verdict, { ms });
-  return make("td", { "data-tone": TONE[verdict] ?? "" }, words);
+function cell(family, judged) {
+  return make("td", { "data-family": FAMILIES[family], "data-tone": TONE[judged?.verdict] ?? "" }, judged ? inWords(judged) : t("waiting"));
+}
+
+function inWords({ verdict, ms, code, why }) {
+  if (verdict === "refused") return t("refusedWhy", { why: refusalInWords(code, why) });
+  if (verdict === "unreachable" && why) return t("unreachableWhy", { why });
+  if (verdict === "reachable" && !ms) return t("reached");
+  return t(`verdict_${verdict}`, { ms });
+}
+
+function row({ url, role, transport, ...found }) {
+  const way = t(role === "turn" ? "way_turn" : "way_stun", { transport: String(transport).toUpperCase() });
+  return make("tr", {}, make("th", { scope: "row" }, way, make("code", {}, String(url))), ...Object.keys(FAMILIES).map((family) => cell(family, found[family])));
 }
 
 /** Shows `result`, which may come from a link: text is text, and what is missing is left out. */
 function render() {
+  document.title = `ternd: ${t("dTitle")}`;
   showStatus();
   const { urls = [], nat, call: figures } = result ?? {};
-  $("urls").tBodies[0].replaceChildren(...urls.map((each) => make("tr", {},
-    make("th", { scope: "row" }, String(each.url)), ...FAMILIES.map((family) => cell(each[family])))));
+  $("urls").tBodies[0].replaceChildren(...urls.map(row));
   if (nat) {
     const list = (nat.mappings ?? []).map(({ address, port }) => (familyOf(address) === "ipv6" ? `[${address}]:${port}` : `${address}:${port}`));
     const seen = [...new Set(list)];
@@ -148,7 +157,8 @@ function render() {
   $("loss").textContent = number(figures?.loss * 100, 1, "%");
   $("throughput").textContent = number(figures?.mbps, 1, "Mbit/s");
   const error = figures?.error;
-  $("call-note").textContent = !error ? t("dCallHelp") : error === "no relay" ? t("noRelay") : t("callFailed", { why: error });
+  const over = figures?.relay ? ` ${t("dOver", { transport: String(figures.relay).toUpperCase() })}` : "";
+  $("call-note").textContent = !error ? t("dCallHelp") + over : error === "no relay" ? t("noRelay") : t("callFailed", { why: error });
   $("json").textContent = result ? JSON.stringify(result, null, 1) : "";
   $("copy-json").disabled = $("copy-link").disabled = !figures;
 }
@@ -173,13 +183,20 @@ $("copy-link").addEventListener("click", async () => {
 
 window.diagnostics = null;
 startLanguage($("language"), render);
-const given = new URLSearchParams(location.hash.slice(1)).get("r");
-if (given) {
-  unpack(given).then((shown) => {
-    result = shown;
-    say("calm", "dShown", { time: String(shown.at) });
+
+async function show(packed) {
+  try {
+    result = await unpack(packed);
+    say("calm", "dShown", { time: new Date(result.at).toLocaleString(document.documentElement.lang) });
     render();
-  }, () => say("bad", "dFailed"));
-} else if (new URLSearchParams(location.search).get("auto") === "1") {
-  run();
+  } catch {
+    result = null;
+    say("bad", "dFailed");
+    render();
+    notice(t("badLink"));
+  }
 }
+
+const given = new URLSearchParams(location.hash.slice(1)).get("r");
+if (given) show(given);
+else if (new URLSearchParams(location.search).get("auto") === "1") run();

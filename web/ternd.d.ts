@@ -1,5 +1,7 @@
 /** Types of ternd.js, which says more about each of these. */
 
+export {}; // nothing but what says so
+
 export type RoomState = "idle" | "connecting" | "joined" | "waiting";
 export type Kind = "audio" | "video";
 
@@ -22,6 +24,8 @@ export interface RoomOptions {
   transport?: "ws" | "sse";
   /** After a reload: the seat may look taken for a while. */
   returning?: boolean;
+  /** Gives up before the room is joined. Without it, joining is tried for ever while the server is out of reach. */
+  signal?: AbortSignal;
   /** May change the RTCConfiguration before it is used. */
   configure?(config: RTCConfiguration): RTCConfiguration;
 }
@@ -47,6 +51,7 @@ export interface PeerEvents {
   stream: MediaStream;
   message: string;
   state: { machine: "signalingState" | "iceConnectionState" | "connectionState" | "channel"; state: string };
+  failed: Peer;
   restart: number;
   rebuild: number;
   trouble: Error;
@@ -99,6 +104,8 @@ export interface Path {
   words: string;
   local: Record<string, any>;
   remote: Record<string, any>;
+  /** How our relay is reached; "theirs": only the other side uses one; null: the path is direct. */
+  relay: "udp" | "tcp" | "tls" | "theirs" | null;
   rttMs: number | null;
 }
 
@@ -126,6 +133,7 @@ export class Peer extends Emitter<PeerEvents> {
   readonly away: boolean;
   readonly reason: string | null;
   readonly errors: { url: string; code: number; text: string }[];
+  readonly failed: boolean;
   readonly relayed: boolean;
   readonly pc: RTCPeerConnection;
   readonly channel: RTCDataChannel;

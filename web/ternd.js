@@ -22,8 +22,10 @@ const RESTART_AFTER_MS = 3000; // "disconnected" often heals by itself within th
 const FIRST_BACKOFF_MS = 500;
 const LAST_BACKOFF_MS = 10000;
 const REQUEST_TIMEOUT_MS = 15000;
+const OPEN_WITHIN_MS = 8000;
 const AT_ONCE_AFTER_MS = 10000;
-const PROBE_TIMEOUT_MS = 5000;
+const ANSWER_WITHIN_MS = 6000; // a connection that brings nothing for so long after a request is dead
+const CONNECT_WITHIN_MS = 15000; // a browser without a candidate waits for ever, and never says "failed"
 const BATCH_MS = 20; // candidates found within this time travel in one message
 const MAX_ERRORS = 16; // of candidates, in one report
 const MAX_REBUILDS = 5; // RTCPeerConnections tried for one peer
@@ -51,9 +53,14 @@ class Emitter extends EventTarget {
 
 /** A refusal by the server: `code` is one of the protocol's error codes, `message` is for people. */
 export class RoomError extends Error {
+  name = "RoomError";
+
   constructor({ code, message, retry_ms: retryMs = null, fatal = false }) {
     super(message);
-    Object.assign(this, { name: "RoomError", code, retryMs, fatal });
+    this.code = code;
+    /** After how many milliseconds to try again, or null: it makes no difference. */
+    this.retryMs = retryMs;
+    this.fatal = fatal;
   }
 }
 
@@ -74,6 +81,7 @@ export async function join(options) {
  * (wss://host/v1/ws), or absent: the server this file came from.
  */
 export function endpoints(url, home = import.meta.url) {
+  if (!url && !/^https?:/.test(home)) throw new TypeError("join() needs `url`, the server's address: this file came from none");
   const base = new URL(url ?? "/", home);
   base.protocol = base.protocol.replace(/^ws/, "http");
   base.pathname = base.pathname.replace(/\/v1\/ws\/?$/, "/");
@@ -172,9 +180,12 @@ class Events {
   }
 
   close(code) {
-    if (code === 1000) this.#post(this.#waiting.splice(0)).catch(() => {});
+    const last = code === 1000 ? this.#waiting.splice(0) : [];
     this.#to = null;
-    this.#end(code, "");
+    this.open = false;
+    // The server takes what is posted as long as events go down.
+    const sent = last.length > 0 ? this.#post(last).catch(() => {}) : Promise.resolve();
+    sent.finally(() => this.#end(code, ""));
   }
 
   async #flush(sign = false) {
@@ -209,7 +220,8 @@ class Events {
  * A seat in a room.
  *
  * Options: `room` (its name); `name` (yours, shown to others); `stream` (a MediaStream to send); `url` (the server;
- * default: the one this file came from); `pin`, `token`, `capacity`, `history` (see the protocol);
+ * default: the one this file came from); `pin`, `token`, `capacity`, `history` (see the protocol); `signal` (an AbortSignal
+ * that gives up before the room is joined: without one it is tried for ever while the server is out of reach);
  * `transport` ("ws" or "sse": only this one); `configure(config)`, which may change the RTCConfiguration before it is
  * used; `returning` (true after a reload: the seat may look taken for a while).
  *
@@ -221,6 +233,7 @@ class Events {
  * next attempt).
  */
 export class Room extends Emitter {
+  /** @type {"idle" | "connecting" | "joined" | "waiting"} */
   state = "idle";
   /** Our id in the room, while joined. */
   self = null;
@@ -239,7 +252,7 @@ export class Room extends Emitter {
   /** What the room remembers: values by key, and the last messages to all. */
   values = new Map();
   history = [];
-  /** "ws" or "sse": how the server is reached. */
+  /** How the server is reached. @type {"ws" | "sse"} */
   transport = "ws";
 
   #options;
@@ -256,10 +269,16 @@ export class Room extends Emitter {
   #lostAt = null; // when the last connection that worked ended
   #fullTries = 0;
   #fatal = null; // what the server said before it closed
+  #silence = null; // runs while a request waits for a sign of life
+  #heard = 0; // messages on this connection
+  #pulse = null;
   #timer = null;
   #iceTimer = null;
   #first = null; // { resolve, reject } of join()
   #network = () => this.#networkChanged();
+  // A browser closes a WebSocket with a word; of an EventSource the server would only see that it is lost, and wait.
+  #gone = () => { if (this.transport === "sse") this.leave(); };
+  #woken = () => { if (this.state === "joined" && !document.hidden) this.#probe(); };
 
   constructor(options) {
     super();
@@ -283,21 +302,28 @@ export class Room extends Emitter {
   /** Enters the room and stays in it. Resolves when joined, rejects with a RoomError when refused. */
   join() {
     if (this.state !== "idle") return Promise.resolve();
+    const { signal, returning } = this.#options;
+    if (signal?.aborted) return Promise.reject(signal.reason);
     return new Promise((resolve, reject) => {
       this.#first = { resolve, reject };
       this.#attempt = this.#fullTries = 0;
-      this.#wasMember = this.#options.returning === true;
+      this.#wasMember = returning === true;
+      signal?.addEventListener("abort", () => { if (this.#first) this.#leave(signal.reason); }, { once: true });
       globalThis.addEventListener?.("online", this.#network);
       globalThis.navigator?.connection?.addEventListener?.("change", this.#network);
+      globalThis.document?.addEventListener("visibilitychange", this.#woken);
+      globalThis.addEventListener?.("pagehide", this.#gone);
       this.#connect();
     });
   }
 
   /** Leaves the room; the others learn it at once. */
-  leave() {
+  leave() { this.#leave(new Error("left before it was joined")); }
+
+  #leave(reason) {
     this.#write({ type: "bye" });
     this.#stop();
-    this.#first?.reject(new Error("left before it was joined"));
+    this.#first?.reject(reason);
     this.#first = null;
   }
 
@@ -326,15 +352,12 @@ export class Room extends Emitter {
   async invite(options = {}) { return (await this.#request({ type: "invite", ...options })).token; }
 
   /** Cuts the connection to the server, as a bad network does. For tests. */
-  _cut() {
-    this.#link?.close(CLOSE_AND_RESUME);
-    this.#closed(1006, "");
-  }
+  _cut() { this.#dead(); }
 
   // ---- the connection: hello, then resume or join; again with growing pauses
 
   #connect() {
-    clearTimeout(this.#timer);
+    this.#drop();
     this.#setState(this.#resumable ? this.state : "connecting");
     this.#greeted = false;
     this.#fatal = null;
@@ -347,10 +370,7 @@ export class Room extends Emitter {
     };
     link = this.transport === "sse" ? new Events(this.#urls, to) : new Socket(this.#urls, to);
     this.#link = link;
-    this.#timer = setTimeout(() => { // a SYN into the void
-      link.close(CLOSE_AND_RESUME);
-      if (link === this.#link) this.#closed(1006, "");
-    }, REQUEST_TIMEOUT_MS);
+    this.#timer = setTimeout(() => this.#dead(), OPEN_WITHIN_MS); // a SYN into the void
   }
 
   get #resumable() { return this.#welcome?.resume_ms > 0 && this.self !== null; }
@@ -366,7 +386,10 @@ export class Room extends Emitter {
       clearTimeout(this.#timer);
       this.#greeted = true;
       this.#welcome = welcome;
-      if (welcome.ping_ms) link.alive(welcome.ping_ms);
+      if (welcome.ping_ms > 0) {
+        link.alive(welcome.ping_ms);
+        this.#takePulse(welcome.ping_ms);
+      }
       if (welcome.resumed) {
         this.#resumed(welcome);
         return;
@@ -405,6 +428,7 @@ export class Room extends Emitter {
     Object.assign(this, { self, capacity, pin, locked, moderators, history });
     this.values = new Map(Object.entries(state));
     this.#setIce(ice);
+    if (!ice) this.#refreshIce().catch(() => {}); // the refusal says why
     this.#attempt = this.#fullTries = 0;
     this.#wasMember = true;
     this.#setState("joined");
@@ -458,6 +482,9 @@ export class Room extends Emitter {
 
   #drop(code = CLOSE_AND_RESUME) {
     clearTimeout(this.#timer);
+    clearTimeout(this.#silence);
+    clearInterval(this.#pulse);
+    this.#silence = null;
     const link = this.#link;
     this.#link = null;
     link?.close(code);
@@ -472,6 +499,8 @@ export class Room extends Emitter {
   #stop() {
     globalThis.removeEventListener?.("online", this.#network);
     globalThis.navigator?.connection?.removeEventListener?.("change", this.#network);
+    globalThis.document?.removeEventListener("visibilitychange", this.#woken);
+    globalThis.removeEventListener?.("pagehide", this.#gone);
     clearTimeout(this.#iceTimer);
     this.#drop(1000);
     for (const peer of [...this.peers.values()]) this.#remove(peer.id);
@@ -490,18 +519,25 @@ export class Room extends Emitter {
     }
   }
 
-  /** Is the connection alive? A browser hears nothing of a dead one for minutes. What can't be resumed is not given up. */
+  /**
+   * A browser hears nothing of a dead connection for minutes. So whatever asks must be answered soon, by anything, and
+   * where all is quiet something is asked. What can't be resumed is not given up.
+   */
+  #takePulse(ms) {
+    let before = this.#heard;
+    this.#pulse = setInterval(() => {
+      if (this.#heard === before) this.#probe();
+      before = this.#heard;
+    }, ms);
+  }
+
   #probe() {
-    if (!this.#resumable) return;
-    const link = this.#link;
-    const dead = () => {
-      if (link === null || link !== this.#link) return;
-      link.close(CLOSE_AND_RESUME);
-      this.#closed(1006, "");
-    };
-    const timer = setTimeout(dead, PROBE_TIMEOUT_MS);
-    // Any answer is a sign of life, a refusal, too.
-    this.#request({ type: "ready" }).catch(() => {}).finally(() => clearTimeout(timer));
+    if (this.#resumable) this.#request({ type: "ready" }).catch(() => {});
+  }
+
+  #dead() {
+    this.#link?.close(CLOSE_AND_RESUME);
+    this.#closed(1006, "");
   }
 
   #setState(state) {
@@ -516,6 +552,7 @@ export class Room extends Emitter {
   #write(message) {
     if (!this.#link?.open) return false;
     this.#link.send(JSON.stringify(message));
+    if (message.id !== undefined && this.#greeted && this.#resumable) this.#silence ??= setTimeout(() => this.#dead(), ANSWER_WITHIN_MS);
     this._emit("sent", message);
     return true;
   }
@@ -550,6 +587,9 @@ export class Room extends Emitter {
   }
 
   #received(message) {
+    this.#heard++;
+    clearTimeout(this.#silence);
+    this.#silence = null;
     if (message.seq !== undefined) {
       if (message.seq <= this.#seq) return;
       this.#seq = message.seq;
@@ -606,7 +646,7 @@ export class Room extends Emitter {
   #draining({ after_ms: afterMs = 0 }) {
     this._emit("draining", afterMs);
     const link = this.#link;
-    setTimeout(() => { if (link === this.#link && link !== null) this._cut(); }, afterMs * (0.5 + Math.random() / 2));
+    setTimeout(() => { if (link === this.#link && link !== null) this.#dead(); }, afterMs * (0.5 + Math.random() / 2));
   }
 
   // ---- members
@@ -656,7 +696,7 @@ export class Room extends Emitter {
       this.#setIce((await this.#request({ type: "ice" })).ice);
       this.iceRefused = null;
     } catch (error) {
-      this.iceRefused = error.message;
+      if (error instanceof RoomError) this.iceRefused = error.message;
       throw error;
     }
   }
@@ -675,19 +715,24 @@ export class Room extends Emitter {
  *
  * Events: `stream` (their MediaStream, whenever its tracks change), `message` (text from the data channel),
  * `state` ({ machine, state } of signalingState, iceConnectionState, connectionState, channel),
- * `restart` (ICE is about to be restarted), `rebuild` (`pc` was replaced by a fresh one), `trouble` (an Error
+ * `failed` (no path was found, or none in time: `errors` may say why; it is tried again), `restart` (ICE is about to be
+ * restarted), `rebuild` (`pc` was replaced by a fresh one), `trouble` (an Error
  * worth a log line).
  */
 export class Peer extends Emitter {
-  /** The RTCPeerConnection; another one after `rebuild`. */
+  /** The RTCPeerConnection; another one after `rebuild`. @type {RTCPeerConnection} */
   pc = null;
+  /** For text; both sides have it from the start. @type {RTCDataChannel} */
+  channel = null;
   /** What they send, as far as it is switched on. The same object all the time. */
   stream = new MediaStream();
   /** Has it lost its connection to the server? Media may flow all the same. */
   away = false;
-  /** What went wrong with servers, lately: [{ url, code, text }] of `icecandidateerror`. */
+  /** What went wrong with servers since the last ICE restart: [{ url, code, text }] of `icecandidateerror`. */
   errors = [];
-  /** Did a relay give us an address? */
+  /** Is there no path, after all that was tried? It is tried again. */
+  failed = false;
+  /** Did a relay give us an address since then? */
   relayed = false;
   /** Why it left ("kicked"), if there is a reason. */
   reason = null;
@@ -707,12 +752,19 @@ export class Peer extends Emitter {
   #switchChannel = null;
   #repairs = 0;
   #repairTimer = null;
+  #deadline = null; // of the first path
   #errors = []; // { url, code } of candidate errors, for the report
   #started = performance.now();
 
   constructor({ id, name, polite, offerer, away }, hooks) {
     super();
-    Object.assign(this, { id, name, polite, offerer, away });
+    this.id = id;
+    /** As its owner wants to be called, or null. */
+    this.name = name;
+    /** Who gives way when offers cross, and who makes the first: the server says so. */
+    this.polite = polite;
+    this.offerer = offerer;
+    this.away = away;
     this.#hooks = hooks;
     this.#open(0);
   }
@@ -732,8 +784,8 @@ export class Peer extends Emitter {
   }
 
   /**
-   * The path in use: { words, local, remote, rttMs }, or null. `words` is for people ("relayed over TLS,
-   * 48 ms"); `local` and `remote` are the RTCIceCandidateStats of the selected pair.
+   * The path in use, as of {@link describePath}. `words` is for people ("relayed over TLS, 48 ms"); `local` and `remote`
+   * are the RTCIceCandidateStats of the selected pair.
    */
   async path() {
     return describePath(await this.pc.getStats());
@@ -753,6 +805,7 @@ export class Peer extends Emitter {
     this.#batch = null;
     this.#places.clear();
     this.#switches = null;
+    this.#deadline = setTimeout(() => this.#fail(), CONNECT_WITHIN_MS);
     pc.onnegotiationneeded = () => this.#offer(pc);
     pc.onicecandidate = ({ candidate }) => this.#candidate(pc, candidate);
     pc.onicecandidateerror = ({ url, errorCode, errorText }) => {
@@ -787,6 +840,7 @@ export class Peer extends Emitter {
 
   #shut() {
     clearTimeout(this.#repairTimer);
+    clearTimeout(this.#deadline);
     const { pc } = this;
     for (const event of Object.keys(RTCPeerConnection.prototype)) if (event.startsWith("on")) pc[event] = null;
     pc.close();
@@ -947,10 +1001,25 @@ export class Peer extends Emitter {
   #changed(machine) {
     const state = this.pc[machine];
     if (machine === "connectionState") {
-      if (state === "connected") this.connectedMs ??= this.#age();
-      if (state === "connected" || state === "failed") this.#report(state);
+      if (state === "connected") this.#connected();
+      if (state === "failed") this.#fail();
     }
     this._emit("state", { machine, state });
+  }
+
+  #connected() {
+    clearTimeout(this.#deadline);
+    this.failed = false;
+    this.connectedMs ??= this.#age();
+    this.#report("connected");
+  }
+
+  #fail() {
+    clearTimeout(this.#deadline);
+    this.failed = true;
+    this.#report("failed");
+    this._emit("failed", this);
+    this.#repairIn(0);
   }
 
   #age() { return Math.round(performance.now() - this.#started); }
@@ -961,7 +1030,7 @@ export class Peer extends Emitter {
     const path = await this.path();
     this.#hooks.report({
       state, ms, errors: this.#errors, local: path?.local.candidateType, remote: path?.remote.candidateType,
-      relay: path?.local.candidateType === "relay" ? relayTransport(path.local) : undefined,
+      relay: path?.relay && path.relay !== "theirs" ? path.relay : undefined,
       rtt_ms: path?.rttMs ?? undefined, family: familyOf(path?.local.address),
     });
   }
@@ -1003,7 +1072,8 @@ export class Peer extends Emitter {
   }
 
   async #restart(pc, anyway = false) {
-    const down = () => pc === this.pc && (anyway || ["failed", "disconnected"].some(
+    const bad = this.failed ? ["failed", "disconnected", "new"] : ["failed", "disconnected"];
+    const down = () => pc === this.pc && (anyway || bad.some(
       (state) => state === pc.iceConnectionState || state === pc.connectionState));
     if (!down() || pc.signalingState === "closed" || (anyway && !pc.remoteDescription)) return;
     if (!anyway && ["connected", "completed"].includes(pc.iceConnectionState)) {
@@ -1018,6 +1088,8 @@ export class Peer extends Emitter {
       this._emit("trouble", error); // the old servers may still do
     }
     if (!down()) return;
+    this.relayed = false;
+    this.errors = []; // of what is tried now
     pc.restartIce(); // an offer follows through onnegotiationneeded
     this.#repairIn(RESTART_AFTER_MS); // nothing may come of it, not even a change of state
   }
@@ -1036,7 +1108,10 @@ export class Peer extends Emitter {
   }
 }
 
-/** The selected candidate pair of an RTCStatsReport: { words, local, remote, rttMs }, or null. */
+/**
+ * The selected candidate pair of an RTCStatsReport: { words, local, remote, relay, rttMs }, or null. `relay` is how our
+ * relay is reached ("udp", "tcp", "tls"), "theirs" if only the other side uses one, and null on a direct path.
+ */
 export function describePath(stats) {
   const all = [...stats.values()];
   const transport = all.find((s) => s.type === "transport" && s.selectedCandidatePairId);
@@ -1047,9 +1122,10 @@ export function describePath(stats) {
   const remote = pair && stats.get(pair.remoteCandidateId);
   if (!local || !remote) return null;
   const rttMs = pair.currentRoundTripTime === undefined ? null : Math.round(pair.currentRoundTripTime * 1000);
-  const words = [pathInWords(local, remote)];
+  const relay = local.candidateType === "relay" ? relayTransport(local) : remote.candidateType === "relay" ? "theirs" : null;
+  const words = [pathInWords(local, relay)];
   if (rttMs !== null) words.push(rttMs < 1 ? "under 1 ms" : `${rttMs} ms`);
-  return { words: words.join(", "), local, remote, rttMs };
+  return { words: words.join(", "), local, remote, relay, rttMs };
 }
 
 /** Sums of an RTCStatsReport. */
@@ -1072,10 +1148,9 @@ function familyOf(address) {
   return address.includes(":") ? "ipv6" : /^[\d.]+$/.test(address) ? "ipv4" : undefined;
 }
 
-function pathInWords(local, remote) {
-  if (local.candidateType === "relay") return `relayed over ${relayTransport(local).toUpperCase()}`;
-  const transport = (local.protocol ?? "udp").toUpperCase();
-  return remote.candidateType === "relay" ? `relayed by the other side, ${transport}` : `direct, ${transport}`;
+function pathInWords({ protocol = "udp" }, relay) {
+  if (relay === "theirs") return `relayed by the other side, ${protocol.toUpperCase()}`;
+  return relay ? `relayed over ${relay.toUpperCase()}` : `direct, ${protocol.toUpperCase()}`;
 }
 
 function relayTransport({ relayProtocol, url = "" }) {

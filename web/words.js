@@ -8,12 +8,11 @@
 const LANGUAGES = {
   en: {
     language: "中文", languageLabel: "切换到中文",
-    title: "ternd: rooms for up to eight", brand: "ternd, start page", description: "Video and text chat between browsers behind any NATs.",
-    noscript: "This page needs JavaScript: it makes a WebRTC call from your browser.",
-    notInRoom: "Not in a room", connectingServer: "Connecting to the server", waitingIn: "In room {room}, waiting",
+    title: "ternd: rooms for up to eight", brand: "ternd, start page",
+    notInRoom: "Not in a room", peopleN: "{n} people", connectingServer: "Connecting to the server", waitingIn: "In room {room}, waiting",
     serverLost: "The server is out of reach, trying again", serverLostCall: "Connected to {names}, but the server is out of reach, trying again",
     connectedTo: "Connected to {names}", looking: "Looking for a path to {names}", lostPath: "Lost the path to {names}, trying again", noPath: "Found no path to {names}, trying again",
-    video: "Video", yourCamera: "Your camera", cameraOff: "Your camera is off", you: "You", guest: "Guest", yourScreen: "Your screen",
+    video: "Video", yourCamera: "Your camera", cameraOff: "Your camera is off", you: "You", guest: "Guest",
     first: "You are the first one here", sendLink: "Send this link to the people you want to see.", roomLink: "Link to this room", copyLink: "Copy link", copied: "Copied",
     controls: "Call controls", mic: "Microphone", micOn: "Unmute", micOff: "Mute", cameraOn: "Start camera", cameraStop: "Stop camera", screenOn: "Share screen", screenOff: "Stop sharing", devices: "Devices", leave: "Leave", lock: "Lock room", unlock: "Unlock room",
     meet: "Meet in a room", choose: "Choose a name for the room, or keep this one. Whoever has its link can come in.",
@@ -27,19 +26,21 @@ const LANGUAGES = {
     copyFailed: "This browser did not let the page copy. The link is {link}", badRoom: "A room's name begins with a letter or digit and has up to 64 letters, digits, dots and dashes. A link to a room works too.",
     insecure: "Camera and microphone need a secure page: open this one over https. Chat works without them.",
     refusedDevice: "Access to the {device} was refused. Allow it in the browser's address bar, then start again.", noDevice: "The browser finds no {device}.", busyDevice: "The {device} cannot be read: another program may be using it.", otherDevice: "The {device} could not be started: {why}.", anyway: "Chat works anyway, and you see and hear the others.",
-    lostDevice: "The {device} was taken away.", deviceCamera: "camera", deviceMic: "microphone", and: " and ", noScreen: "This browser can't share its screen.",
+    lostDevice: "The {device} was taken away.", deviceCamera: "camera", deviceMic: "microphone", and: " and ",
     room_full: "Room {room} is full.", bad_pin: "Room {room} asks for another PIN.", needPin: "Room {room} has a PIN: type it in.", room_locked: "Room {room} is locked: nobody else can come in.", errKicked: "A moderator put you out of the room.", session_replaced: "You are in this room in another window now.", unauthorized: "The invitation of this link is not valid.", token_expired: "The invitation of this link is over.", refused: "The server refused: {message}",
-    failed: "No path to {name}.", why_none: "The server offers no relay, so only direct paths were tried: {message}.", why_unreachable: "Your network lets nothing through to the relay ({url}).", why_refused: "The relay refused ({code} {message}).", why_peer: "The relay is reached from here: the other side may not reach it.",
+    failed: "No path to {name}.", why_none: "The server offers no relay, so only direct paths were tried: {message}.", why_unreachable: "Your network lets nothing through to the relay ({url}).", why_refused: "The relay refused: {why}.", why_peer: "The relay is reached from here: the other side may not reach it.",
+    code_300: "the server sends clients to another one", code_401: "the credentials are not valid", code_403: "the server forbids it", code_437: "the server has another allocation there", code_438: "the credentials are not fresh", code_441: "the credentials are those of somebody else", code_442: "the server does not relay that", code_486: "all relays that one may have are in use", code_500: "a fault of the server", code_508: "all relays of the server are in use",
+    pathDirect: "direct, {transport}", pathRelay: "relayed over {transport}", pathTheirs: "relayed by the other side, {transport}", silent: "muted",
+    state_new: "looking for a path", state_connecting: "connecting", state_connected: "connected", state_disconnected: "interrupted", state_failed: "no path", state_closed: "ended",
     draining: "The server is about to restart; the call goes on.",
   },
   zh: {
     language: "English", languageLabel: "Switch to English",
-    title: "ternd：最多八人的房间", brand: "ternd 首页", description: "无论在何种 NAT 之后，浏览器之间都能视频和文字聊天。",
-    noscript: "此页面需要 JavaScript，才能从浏览器发起 WebRTC 通话。",
-    notInRoom: "不在房间中", connectingServer: "正在连接服务器", waitingIn: "已进入房间 {room}，等待他人",
+    title: "ternd：最多八人的房间", brand: "ternd 首页",
+    notInRoom: "不在房间中", peopleN: "{n} 人", connectingServer: "正在连接服务器", waitingIn: "已进入房间 {room}，等待他人",
     serverLost: "无法连接服务器，正在重试", serverLostCall: "与 {names} 通话中，但服务器无法连接，正在重试",
     connectedTo: "已与 {names} 连接", looking: "正在寻找通往 {names} 的路径", lostPath: "与 {names} 的连接中断，正在重试", noPath: "未找到通往 {names} 的路径，正在重试",
-    video: "视频", yourCamera: "您的摄像头", cameraOff: "摄像头已关闭", you: "您", guest: "访客", yourScreen: "您的屏幕",
+    video: "视频", yourCamera: "您的摄像头", cameraOff: "摄像头已关闭", you: "您", guest: "访客",
     first: "您是第一位", sendLink: "把此链接发给想见的人。", roomLink: "房间链接", copyLink: "复制链接", copied: "已复制",
     controls: "通话控制", mic: "麦克风", micOn: "取消静音", micOff: "静音", cameraOn: "打开摄像头", cameraStop: "关闭摄像头", screenOn: "共享屏幕", screenOff: "停止共享", devices: "设备", leave: "离开", lock: "锁定房间", unlock: "解锁房间",
     meet: "进入房间", choose: "为房间取个名字，或保留此名。有链接的人都可以进入。",
@@ -53,9 +54,12 @@ const LANGUAGES = {
     copyFailed: "浏览器不允许复制。链接是 {link}", badRoom: "房间名以字母或数字开头，最多 64 个字母、数字、点和连字符。也可粘贴房间链接。",
     insecure: "摄像头和麦克风需要安全页面：请通过 https 打开。没有它们也能聊天。",
     refusedDevice: "{device}的使用被拒绝。请在浏览器地址栏中允许，然后重试。", noDevice: "浏览器找不到{device}。", busyDevice: "无法读取{device}：可能正被其他程序使用。", otherDevice: "无法启动{device}：{why}。", anyway: "仍可聊天，也能看到和听到他人。",
-    lostDevice: "{device}已断开。", deviceCamera: "摄像头", deviceMic: "麦克风", and: "和", noScreen: "此浏览器无法共享屏幕。",
+    lostDevice: "{device}已断开。", deviceCamera: "摄像头", deviceMic: "麦克风", and: "和",
     room_full: "房间 {room} 已满。", bad_pin: "房间 {room} 的 PIN 码不正确。", needPin: "房间 {room} 需要 PIN 码，请输入。", room_locked: "房间 {room} 已锁定，无法进入。", errKicked: "主持人已将您移出房间。", session_replaced: "您已在另一个窗口进入此房间。", unauthorized: "此链接的邀请无效。", token_expired: "此链接的邀请已过期。", refused: "服务器拒绝：{message}",
-    failed: "没有通往 {name} 的路径。", why_none: "服务器未提供中继，只尝试了直接路径：{message}。", why_unreachable: "您的网络不允许访问中继（{url}）。", why_refused: "中继拒绝（{code} {message}）。", why_peer: "从这里可以到达中继：可能是对方无法到达。",
+    failed: "没有通往 {name} 的路径。", why_none: "服务器未提供中继，只尝试了直接路径：{message}。", why_unreachable: "您的网络不允许访问中继（{url}）。", why_refused: "中继拒绝：{why}。", why_peer: "从这里可以到达中继：可能是对方无法到达。",
+    code_300: "服务器要求使用另一台服务器", code_401: "凭据无效", code_403: "服务器禁止", code_437: "该处已有另一个分配", code_438: "凭据已过时", code_441: "凭据属于他人", code_442: "服务器不中继此类传输", code_486: "可用的中继名额已用完", code_500: "服务器故障", code_508: "服务器的中继已全部占用",
+    pathDirect: "直连，{transport}", pathRelay: "经 {transport} 中继", pathTheirs: "由对方中继，{transport}", silent: "已静音",
+    state_new: "正在寻找路径", state_connecting: "正在连接", state_connected: "已连接", state_disconnected: "已中断", state_failed: "没有路径", state_closed: "已结束",
     draining: "服务器即将重启，通话继续。",
   },
 };
@@ -81,6 +85,12 @@ export function t(key, values = {}) {
   return text.replaceAll(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
+/** Why a relay refused: words for the STUN error code if there are any, or else the server's. */
+export function refusalInWords(code, text) {
+  const words = hasWord(`code_${code}`) ? t(`code_${code}`) : text;
+  return words ? `${words} (${code})` : String(code);
+}
+
 export const hasWord = (key) => key in LANGUAGES.en;
 
 /** Puts the texts into the elements below `root`. */
@@ -101,6 +111,7 @@ export function startLanguage(button, changed = () => {}) {
   const use = (name) => {
     language = name in LANGUAGES ? name : "en";
     document.documentElement.lang = language === "zh" ? "zh-Hans" : "en";
+    button.lang = language === "en" ? "zh-Hans" : "en";
     translate();
     changed();
   };

@@ -37,7 +37,7 @@ pub fn flood(fleet: &mut Fleet<'_>, payload: &Payload, time: Duration) -> Measur
     }
     let mut meter = Meter::default();
     let (start, mut done) = (Instant::now(), Vec::new());
-    while start.elapsed() < WARM_UP + time {
+    while !meter.has_run(time) {
         if !meter.runs() && start.elapsed() >= WARM_UP {
             meter.start(fleet);
         }
@@ -76,11 +76,8 @@ pub fn pace(fleet: &mut Fleet<'_>, payload: &Payload, rate: f64, time: Duration)
     let mut meter = Meter::default();
     let (start, mut sent) = (Instant::now(), 0_u32);
     let (mut room, mut sender) = (0, 0);
-    loop {
+    while !meter.has_run(time) {
         let now = start.elapsed();
-        if now >= WARM_UP + time {
-            break;
-        }
         if !meter.runs() && now >= WARM_UP {
             meter.start(fleet);
         }
@@ -120,6 +117,10 @@ struct Meter {
 impl Meter {
     fn runs(&self) -> bool {
         self.start.is_some()
+    }
+
+    fn has_run(&self, time: Duration) -> bool {
+        self.start.is_some_and(|(start, ..)| start.elapsed() >= time)
     }
 
     fn start(&mut self, fleet: &Fleet<'_>) {

@@ -20,10 +20,13 @@ use serde_json::Value;
 
 use super::{fail, print, ttl, user};
 
+/// Where the service has its admin socket.
+pub(super) const SOCKET: &str = "/run/ternd/admin.sock";
+
 #[derive(Debug, Args)]
 pub(super) struct CtlArgs {
     /// The admin socket of the daemon.
-    #[arg(short, long, value_name = "SOCKET", default_value = "/run/ternd/admin.sock", global = true)]
+    #[arg(short, long, value_name = "SOCKET", default_value = SOCKET, global = true)]
     socket: PathBuf,
     /// Print what the daemon answers, as JSON.
     #[arg(long, global = true)]
@@ -118,6 +121,11 @@ enum Credentials {
         /// The user name as it was issued, with its time stamp.
         username: String,
     },
+}
+
+/// `ternd drain`.
+pub(super) fn drain(socket: PathBuf) -> ExitCode {
+    run(&CtlArgs { socket, json: false, order: Order::Drain })
 }
 
 pub(super) fn run(args: &CtlArgs) -> ExitCode {

@@ -1,5 +1,5 @@
 //! The command line: `ternd serve`, `ternd check-config`, `ternd credentials`, `ternd invite`, `ternd check`,
-//! `ternd ctl`, `ternd default-config`.
+//! `ternd ctl`, `ternd drain`, `ternd default-config`.
 //!
 //! What enters: arguments. What leaves: an exit code; results on stdout, everything else on stderr.
 
@@ -29,7 +29,7 @@ Examples:
   ternd serve
       run on the defaults: STUN and TURN on 3478 over UDP and TCP; HTTPS on 8443,
       with a self-signed certificate and a secret of its own; it prints the URL to open
-  ternd check-config /etc/ternd/ternd.toml && systemctl restart ternd
+  ternd check-config /etc/ternd/ternd.toml && systemctl reload ternd
       look at a configuration first, then use it
   ternd credentials --config /etc/ternd/ternd.toml --user alice --ttl 1h
       a user name and a password for any TURN client, good for an hour
@@ -94,6 +94,12 @@ enum Command {
     Check(Box<check::CheckArgs>),
     /// Look after the running daemon: status, allocations, kick, rooms, invites, credentials, drain, reload, log levels, metrics.
     Ctl(Box<ctl::CtlArgs>),
+    /// Take no new calls, let those that run go on, and stop with the last: ternd ctl drain.
+    Drain {
+        /// The admin socket of the daemon.
+        #[arg(short, long, value_name = "SOCKET", default_value = ctl::SOCKET)]
+        socket: PathBuf,
+    },
     /// Print a configuration file with every key, its default, and what it does.
     DefaultConfig,
     /// Print the configuration that does what a turnserver.conf of coturn does.
@@ -191,6 +197,7 @@ fn run(command: Command) -> ExitCode {
         Command::Invite(args) => invite::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Ctl(args) => ctl::run(&args),
+        Command::Drain { socket } => ctl::drain(socket),
         Command::DefaultConfig => print(config::FULL),
         Command::ImportCoturn { file } => coturn::run(&file),
         Command::Pages { directory } => pages::write(&directory),

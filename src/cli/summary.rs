@@ -63,7 +63,10 @@ pub(super) fn of(path: &Path, config: &Config, warnings: usize) -> String {
         "/v1/ice",
         format!("{demo}; {keys} API keys; credentials for {ttl} s; origins: {}", list(&ice.origins)),
     );
-    line("rooms", format!("{} members each, {} rooms", rooms.capacity, rooms.rooms));
+    line(
+        "rooms",
+        format!("{} members each, {} rooms; tokens: {}", rooms.capacity, rooms.rooms, tokens(config)),
+    );
     line("log", format!("{}, {:?}", config.log.level, config.log.format).to_lowercase());
 
     let verdict = match warnings {
@@ -76,6 +79,17 @@ pub(super) fn of(path: &Path, config: &Config, warnings: usize) -> String {
 
 fn listeners(addresses: &[SocketAddr], what: &str) -> String {
     if addresses.is_empty() { "-".into() } else { format!("{}   {what}", joined(addresses)) }
+}
+
+/// Who may sign tokens, as far as the configuration says.
+fn tokens(config: &Config) -> String {
+    let jwt = &config.jwt;
+    let fetched = jwt.fetched.url.as_ref().map(|url| format!("keys from {}", url.host));
+    let file = jwt.jwks.as_ref().map(|_| "a JWKS".to_owned());
+    let keys = (!jwt.keys.is_empty()).then(|| format!("{} keys", jwt.keys.len()));
+    let invites = config.rooms.invite_secret.as_ref().map(|_| "invites".to_owned());
+    let all: Vec<_> = [invites, keys, file, fetched].into_iter().flatten().collect();
+    if all.is_empty() { "invites of the daemon's own".into() } else { all.join(", ") }
 }
 
 fn list<T: ToString>(items: &[T]) -> String {

@@ -128,6 +128,11 @@ fn the_summary_says_what_would_run() {
     for part in ["0.0.0.0:3478 [::]:3478   STUN, TURN", "self-signed", "ports 49152-65535", "info, auto"] {
         assert!(text.contains(part), "{part}\n{text}");
     }
+    assert!(text.contains("tokens: invites of the daemon's own"), "{text}");
+    let text = "[rooms]\ninvite-secret = 'a secret of more than 16 bytes'\n[rooms.jwt]\njwks-url = 'https://id.example.org/k'";
+    let checked = config::parse(text, &Disk::beside(Path::new("x.toml"))).unwrap();
+    let text = summary::of(Path::new("x.toml"), &checked.config, 0);
+    assert!(text.contains("tokens: invites, keys from id.example.org"), "{text}");
 }
 
 /// README and docs are held to: each `toml` block is a configuration, each `ternd ...` line a command.

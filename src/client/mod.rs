@@ -9,8 +9,8 @@
 //! There is no task behind it: what comes is read while [`Client::next`], or a method that waits for an answer, is
 //! awaited. So keep one of them waiting, or the server takes the client for dead after a while.
 //!
-//! It needs a tokio runtime and the cargo feature `client`. The protocol is in `docs/signaling-protocol.md`. This
-//! calls whoever is in a room (with a server at hand: `cargo run -- serve`; without one it ends with an error):
+//! It needs a tokio runtime and the cargo feature `client`. The protocol is in `docs/signaling-protocol.md`. This greets
+//! whoever is in a room, and `examples/bot.rs` is a whole program:
 //!
 //! ```no_run
 //! use serde_json::json;

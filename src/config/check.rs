@@ -330,9 +330,9 @@ fn rooms(config: &Config, report: &Report<'_>) {
             report.warn(path, "there is no key for tokens, so nobody has one", fix);
         }
     }
-    if report.has("rooms.jwt.jwks-ca") && config.jwt.fetched.url.as_ref().is_none_or(|url| !url.secure) {
+    if report.has("rooms.jwt.jwks-ca-file") && config.jwt.fetched.url.as_ref().is_none_or(|url| !url.secure) {
         let fix = "set rooms.jwt.jwks-url to an https:// URL, or remove it";
-        report.error("rooms.jwt.jwks-ca", "there is nothing whose certificate it is for", fix);
+        report.error("rooms.jwt.jwks-ca-file", "there is nothing whose certificate it is for", fix);
     }
     if config.jwt.fetched.refresh < config.jwt.fetched.cooldown {
         let path = written(report, ["rooms.jwt.jwks-refresh", "rooms.jwt.jwks-cooldown"]);

@@ -115,7 +115,7 @@ pub(super) fn rooms(t: &mut Table<'_>, rooms: &mut signal::Settings, jwt: &mut J
         t.key("jwks-file", &mut jwt.jwks, |n| Ok(file(n)?.1));
         let FetchedKeys { url, ca, refresh, cooldown, timeout, max_bytes } = &mut jwt.fetched;
         t.optional("jwks-url", url, web_url);
-        t.key("jwks-ca", ca, authorities);
+        t.key("jwks-ca-file", ca, authorities);
         t.key("jwks-refresh", refresh, duration(60..=7 * 86_400));
         t.key("jwks-cooldown", cooldown, duration(1..=3600));
         t.key("jwks-timeout", timeout, duration(1..=60));

@@ -283,7 +283,8 @@ fn keys_are_fetched_from_where_they_can_be_trusted() {
     let (certificate, _) = self_signed();
     let files = files(&[("ca.pem", &certificate), ("none", "no certificate")]);
     let jwt = |rest: &str| format!("[rooms.jwt]\n{rest}");
-    let fetched = parse(&jwt("jwks-url = 'https://id.example.org:444/k?v=1'\njwks-ca = 'ca.pem'"), &files);
+    let fetched =
+        parse(&jwt("jwks-url = 'https://id.example.org:444/k?v=1'\njwks-ca-file = 'ca.pem'"), &files);
     let fetched = fetched.unwrap().config.jwt.fetched;
     let url = fetched.url.unwrap();
     assert_eq!((url.secure, &*url.host, url.port, &*url.path), (true, "id.example.org", 444, "/k?v=1"));
@@ -301,10 +302,13 @@ fn keys_are_fetched_from_where_they_can_be_trusted() {
         &["rooms.jwt.jwks-url", "not a URL", "https://id.example.org"],
     );
     only(
-        &wrong("jwks-url = 'https://h/'\njwks-ca = 'none'"),
-        &["rooms.jwt.jwks-ca", "no certificate in the file", "PEM"],
+        &wrong("jwks-url = 'https://h/'\njwks-ca-file = 'none'"),
+        &["rooms.jwt.jwks-ca-file", "no certificate in the file", "PEM"],
     );
-    only(&wrong("jwks-ca = 'ca.pem'"), &["rooms.jwt.jwks-ca", "nothing whose certificate", "jwks-url"]);
+    only(
+        &wrong("jwks-ca-file = 'ca.pem'"),
+        &["rooms.jwt.jwks-ca-file", "nothing whose certificate", "jwks-url"],
+    );
     only(&wrong("jwks-refresh = '1m'\njwks-cooldown = '10m'"), &["rooms.jwt.jwks-refresh", "jwks-cooldown"]);
 }
 

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -20,6 +20,8 @@ use tokio_rustls::TlsAcceptor;
 use super::limits::Seldom;
 use super::listen::{Listeners, Rebound};
 use super::prefixed::Prefixed;
+#[cfg(feature = "socketio")]
+use super::socketio;
 use super::{Counters, Door, Live, Peer, Services, Settings, Shared, StartError, proxied, routes};
 use crate::net::admission::{StreamLimits, StreamTicket};
 use crate::net::tls::ACME_TLS_1;
@@ -36,7 +38,7 @@ pub struct Server {
 
 /// What a server can be asked while it runs. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(pub(super) Arc<Shared>);
 
 /// Numbers of the moment and of the rooms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,12 @@ pub struct Figures {
     pub away: usize,
     /// Rooms with members.
     pub rooms: usize,
+    /// Their members, here or away.
+    pub members: usize,
+    /// Listening sockets.
+    pub listeners: usize,
+    /// Sessions of Socket.IO.
+    pub socketio: usize,
     /// What the rooms counted since the start.
     pub signal: signal::Counters,
 }
@@ -105,6 +113,10 @@ impl Handle {
         self.0.places.set_limits(StreamLimits { total, per_address });
         self.0.demo_rate.set(live.ice.credentials_per_minute);
         self.0.hub.reload(live.rooms.clone());
+        #[cfg(feature = "socketio")]
+        if let Some(classic) = &self.0.classic {
+            classic.reload(&live);
+        }
         let tokens = live.tokens.clone();
         self.0.live.store(Arc::new(live));
         self.0.follow_keys(&tokens);
@@ -137,12 +149,19 @@ impl Handle {
 
     /// Numbers of the moment. Takes the lock of the rooms: not for a hot path.
     pub fn figures(&self) -> Figures {
-        let connections = self.0.places.open();
+        let (connections, listeners) = (self.0.places.open(), self.0.listeners.len());
+        #[cfg(feature = "socketio")]
+        let socketio = self.0.classic.as_ref().map_or(0, socketio::Classic::sessions);
+        #[cfg(not(feature = "socketio"))]
+        let socketio = 0;
         self.0.hub.ask(|rooms| Figures {
             connections,
             websockets: rooms.connections(),
             away: rooms.away(),
             rooms: rooms.rooms(),
+            members: rooms.members(),
+            listeners,
+            socketio,
             signal: rooms.counters(),
         })
     }
@@ -197,6 +216,9 @@ impl Server {
 
 /// How long to wait after an error that is not of one connection, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// At a stop: for the first request of a connection to be whole.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Accepts until `removed`.
 pub(super) async fn accept(
@@ -363,13 +385,20 @@ impl Guest {
         let mut stopping = shared.stopping.clone();
         let linger = shared.settings.linger;
         let peer = Arc::new(Peer { shared, door, address, _place: place, _alive: alive });
+        let begun = Arc::new(Notify::new());
+        let first = begun.clone();
         let service = service_fn(move |request| {
+            first.notify_one();
             let peer = peer.clone();
             async move { Ok::<_, Infallible>(routes::answer(&peer, request).await) }
         });
         let io = TokioIo::new(Prefixed::new(early, stream));
         let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
-        let stop = async { drop(stopping.wait_for(|stopping| *stopping).await) };
+        // The request that showed that this is HTTP is answered even if the stop comes first.
+        let stop = async {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+            let _ = timeout(FIRST_REQUEST, begun.notified()).await;
+        };
         let result = tokio::select! {
             result = &mut connection => result,
             () = stop => {

@@ -25,7 +25,7 @@ pub(super) struct Hub {
 
 struct State {
     rooms: Rooms,
-    clients: HashMap<ConnectionId, Client>,
+    clients: HashMap<ConnectionId, Client, ahash::RandomState>,
     last: u64,
     /// What the timers wait for.
     deadline: Option<crate::time::Instant>,
@@ -40,8 +40,14 @@ struct Client {
 
 impl Hub {
     pub(super) fn new(settings: signal::Settings, seed: [u8; 32]) -> Self {
-        let state =
-            State { rooms: Rooms::new(settings, seed), clients: HashMap::new(), last: 0, deadline: None };
+        // Ids are counted up: nobody can choose whom to collide with.
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let state = State {
+            rooms: Rooms::new(settings, seed),
+            clients: HashMap::with_hasher(hasher),
+            last: 0,
+            deadline: None,
+        };
         Self { state: Mutex::new(state), waiting: Notify::new() }
     }
 
@@ -202,14 +208,14 @@ impl State {
 fn note(event: &Event, counters: &Counters) {
     match event {
         Event::Joined { connection, room, peer, members } => {
-            log::info!(connection = connection.0, room:%, peer:%, members; "joined a room");
+            log::debug!(connection = connection.0, room:%, peer:%, members; "joined a room");
         }
         Event::Left { room, peer, members } => {
-            log::info!(room:%, peer:%, members; "left a room");
+            log::debug!(room:%, peer:%, members; "left a room");
         }
         Event::Kicked { room, peer, by } => {
             let by = by.as_deref().unwrap_or("the operator");
-            log::info!(room:%, peer:%, by:%; "kicked from a room");
+            log::debug!(room:%, peer:%, by:%; "kicked from a room");
         }
         Event::Refused { connection, code } => {
             if *code == signal::ErrorCode::SlowConsumer {
@@ -221,7 +227,7 @@ fn note(event: &Event, counters: &Counters) {
             log::warn!(room:%, peer:%; "no iceServers for a member: {why}");
         }
         Event::Report { room, from, report } => {
-            log::info!(room:%, peer:% = from; "a member reports: {report:?}");
+            log::debug!(room:%, peer:% = from; "a member reports: {report:?}");
         }
         other => log::debug!("{other:?}"),
     }

@@ -140,6 +140,11 @@ impl Listeners {
         }
     }
 
+    /// Listening sockets.
+    pub(super) fn len(&self) -> usize {
+        self.open().listeners.len()
+    }
+
     /// A port where HTTPS is spoken.
     pub(super) fn https(&self) -> Option<u16> {
         let open = self.open();

@@ -91,8 +91,6 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     /// Whether `/socket.io/` is there, with the rooms of the classic tutorials.
     pub socketio: bool,
-    /// Members of one such room.
-    pub socketio_capacity: usize,
     /// A directory of pages to serve beside the API, in the place of those that are part of the program.
     pub static_dir: Option<PathBuf>,
     /// Their `Content-Security-Policy`; empty: none.
@@ -113,7 +111,6 @@ impl Default for Settings {
             connections_per_address: 2_000,
             handshake_timeout: Duration::from_secs(10),
             socketio: true,
-            socketio_capacity: 2,
             static_dir: None,
             static_policy: String::new(),
             linger: Duration::from_secs(5),
@@ -143,6 +140,8 @@ pub struct Live {
     pub proxies: Proxies,
     /// The keys of tokens that the rooms and the endpoint take.
     pub tokens: Arc<Tokens>,
+    /// Members of one of the rooms at `/socket.io/`.
+    pub socketio_capacity: usize,
 }
 
 impl fmt::Debug for Live {
@@ -176,6 +175,8 @@ pub struct Services {
     pub turn: TurnSink,
     /// The keys of tokens that the rooms take.
     pub tokens: Arc<Tokens>,
+    /// Members of one of the rooms at `/socket.io/`.
+    pub socketio_capacity: usize,
     /// What HTTP-01 challenges are answered with.
     pub challenges: Challenges,
     /// Where it is told that a member has left, whose credentials end with that.
@@ -248,6 +249,10 @@ pub struct Counters {
     pub slow_websockets: Counter,
     /// WebSockets and event streams given up after a silence.
     pub silent_websockets: Counter,
+    /// Sessions of Socket.IO ended because they were read too slowly.
+    pub slow_socketio: Counter,
+    /// Sessions of Socket.IO ended because they said too much.
+    pub talkative_socketio: Counter,
 }
 
 /// What all connections share.
@@ -289,33 +294,31 @@ impl Shared {
         };
         let (total, per_address) = (settings.max_connections, settings.connections_per_address);
         let tokens = services.tokens.clone();
+        let live = Live {
+            auth: services.auth.clone(),
+            ice: services.ice.clone(),
+            rooms: services.rooms.clone(),
+            tls: services.tls.clone(),
+            handshake_timeout: settings.handshake_timeout,
+            proxies: services.proxies.clone(),
+            tokens: services.tokens.clone(),
+            socketio_capacity: services.socketio_capacity,
+        };
+        let counters = Arc::<Counters>::default();
         let shared = Self {
-            counters: Arc::default(),
             pages: pages::Pages::new(),
             static_files: settings
                 .static_dir
                 .as_deref()
                 .map(|directory| static_files::StaticFiles::new(directory, &settings.static_policy)),
             #[cfg(feature = "socketio")]
-            classic: settings.socketio.then(|| {
-                let limits = &services.rooms;
-                let (total, per_address) = (limits.connections, limits.connections_per_address);
-                let places = Admission::new(StreamLimits { total, per_address });
-                socketio::Classic::new(&settings, &services, places)
-            }),
+            classic: settings.socketio.then(|| socketio::Classic::new(&live, counters.clone())),
+            counters,
             places: Admission::new(StreamLimits { total, per_address }),
             demo_rate: limits::Rate::new(services.ice.credentials_per_minute, hasher("demo")),
             hub: hub::Hub::new(services.rooms.clone(), derived(&services.seed, "rooms")),
             streams: events::Streams::default(),
-            live: ArcSwap::from_pointee(Live {
-                auth: services.auth.clone(),
-                ice: services.ice.clone(),
-                rooms: services.rooms.clone(),
-                tls: services.tls.clone(),
-                handshake_timeout: settings.handshake_timeout,
-                proxies: services.proxies.clone(),
-                tokens: services.tokens.clone(),
-            }),
+            live: ArcSwap::from_pointee(live),
             jwks: ArcSwapOption::empty(),
             users: Users { key: derived(&services.seed, "users"), count: AtomicU64::new(0) },
             draining: AtomicBool::new(false),
@@ -348,8 +351,8 @@ impl Shared {
     /// To be awaited before a token is verified: its key may have to be fetched.
     async fn prepare(&self, token: &str) {
         if let Some(jwks) = self.jwks.load_full() {
-            let tokens = self.live().tokens.clone();
-            jwks.prepare(token, &tokens, &self.counters).await;
+            let live = self.live().clone();
+            jwks.prepare(token, &live, &self.counters).await;
         }
     }
 

@@ -154,7 +154,9 @@ async fn serve(peer: &Peer, from: IpAddr, upgraded: Upgraded, host: Option<Host>
         // send is handed over one by one, and is hardly longer than the longest message of a client.
         .max_write_buffer_size(queue_bytes.saturating_add(2 * max_bytes + 4 * WRITE));
     let stream = Lean::new(TokioIo::new(upgraded));
-    let socket = Socket::from_raw_socket(stream, Role::Server, Some(config)).await;
+    // In a box that ends here: a future keeps room for all that it ever held, and this one lives long.
+    let opening = async move { Socket::from_raw_socket(stream, Role::Server, Some(config)).await.split() };
+    let (sink, stream) = Box::pin(opening).await;
 
     shared.counters.websockets.add();
     let (id, outbox) = shared.hub.connected(shared, from, host);
@@ -164,15 +166,14 @@ async fn serve(peer: &Peer, from: IpAddr, upgraded: Upgraded, host: Option<Host>
     let link = Link { shared, id, outbox: &outbox, heard: AtomicU64::new(0) };
     link.hear();
     log::debug!(connection = id.0, peer:% = peer.address; "WebSocket opened");
-    link.live(socket).await;
+    link.live(sink, stream).await;
     shared.hub.disconnected(shared, id, false);
     log::debug!(connection = id.0; "WebSocket closed");
 }
 
 impl Link<'_> {
-    async fn live(&self, socket: Socket) {
+    async fn live(&self, sink: SplitSink<Socket, Message>, stream: SplitStream<Socket>) {
         let linger = self.shared.settings.linger;
-        let (sink, stream) = socket.split();
         let mut read = pin!(self.read(stream));
         let mut write = pin!(self.write(sink));
         tokio::select! {
@@ -190,9 +191,12 @@ impl Link<'_> {
                 self.outbox.close(code, reason);
                 self.shared.hub.disconnected(self.shared, self.id, true);
                 let Ok(sink) = timeout(linger, write).await else { return };
-                if let Ok(socket) = sink.reunite(stream) {
-                    let _ = timeout(linger, drain(socket.into_inner())).await;
-                }
+                let ending = async move {
+                    if let Ok(socket) = sink.reunite(stream) {
+                        drain(socket.into_inner()).await;
+                    }
+                };
+                let _ = timeout(linger, Box::pin(ending)).await;
             }
             _ = &mut write => {
                 self.shared.hub.disconnected(self.shared, self.id, false);

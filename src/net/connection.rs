@@ -22,6 +22,8 @@ const READS: usize = 8;
 const ACCEPTS: usize = 64;
 /// Streams that end in one sweep.
 const ENDS: usize = 64;
+/// At a stop: for streams that have not yet said anything.
+const FIRST_QUESTION: Duration = Duration::from_secs(1);
 /// How long a stream that was told goodbye may take to read what waits for it, and to close.
 pub(super) const FAREWELL: Duration = Duration::from_secs(10);
 /// After an error of accept, which is most often a lack of descriptors.
@@ -219,6 +221,8 @@ impl Shard {
                     }
                     Err(_) => return Err(Over::Garbage),
                 },
+                // Somebody who may not speak for others. As ChannelData it would be waited for.
+                Phase::New if proxy::is_header(connection.stream.input()) => return Err(Over::Garbage),
                 Phase::New => match looks_like_http(connection.stream.input()) {
                     None => return Ok(()),
                     Some(true) => {
@@ -300,6 +304,21 @@ impl Shard {
                 self.peer_may_go_on(peer);
             }
         }
+    }
+
+    /// Listens on nothing more. Who has just been let in asks its first question, and is answered; who comes later waits
+    /// with systemd for the next process, if that holds the port.
+    pub(super) fn begin_to_stop(&mut self, now: Now) {
+        let registry = self.poll.registry();
+        for mut listener in self.tcp_listeners.drain() {
+            let _ = registry.deregister(&mut listener.socket);
+        }
+        self.stop_at = Some(now.instant + FIRST_QUESTION);
+    }
+
+    /// Is there a stream of which nothing has been heard?
+    pub(super) fn has_young_streams(&self) -> bool {
+        self.streams.iter().any(|(_, c)| matches!(c.phase, Phase::New | Phase::Proxied))
     }
 
     pub(super) fn close_stream(&mut self, now: Now, key: usize, over: Over) {

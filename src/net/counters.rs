@@ -14,6 +14,12 @@ macro_rules! counters {
             pub allocations: u64,
             /// Streams at this moment.
             pub streams: u64,
+            /// Listening sockets at this moment, those of all shards.
+            pub listeners: u64,
+            /// UDP sockets to relay from at this moment.
+            pub relay_sockets: u64,
+            /// TCP sockets toward peers at this moment: connections, and those that listen for them (RFC 6062).
+            pub peer_sockets: u64,
         }
 
         impl Counters {
@@ -22,6 +28,9 @@ macro_rules! counters {
                 self.turn.add(&other.turn);
                 self.allocations += other.allocations;
                 self.streams += other.streams;
+                self.listeners += other.listeners;
+                self.relay_sockets += other.relay_sockets;
+                self.peer_sockets += other.peer_sockets;
             }
 
             /// Every count of the sockets with its name, for metrics and logs.

@@ -119,6 +119,11 @@ impl Peers {
     }
 
     /// Are there any that must be given up in time?
+    /// Sockets that are open.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn are_ending(&self) -> bool {
         !self.ending.is_empty()
     }

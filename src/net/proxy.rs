@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What is longer is no header: version 1 has at most 107 bytes, version 2 room for some extensions.
 const LONGEST: usize = 536;
+const VERSION_1: &[u8] = b"PROXY ";
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// A whole header.
@@ -29,13 +30,18 @@ pub struct ProxyHeader {
 #[error("no header of the PROXY protocol")]
 pub struct NoHeader;
 
+/// Does this begin like a header of either version?
+pub fn is_header(bytes: &[u8]) -> bool {
+    bytes.starts_with(VERSION_1) || bytes.starts_with(&SIGNATURE)
+}
+
 /// Reads a header; `None`: more bytes are needed.
 ///
 /// # Errors
 /// [`NoHeader`]: more bytes will not make one of it.
 pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, NoHeader> {
     let begins = |with: &[u8]| bytes.iter().zip(with).all(|(a, b)| a == b);
-    if begins(b"PROXY ") {
+    if begins(VERSION_1) {
         return version_1(bytes);
     }
     if begins(&SIGNATURE) {

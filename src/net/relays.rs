@@ -48,6 +48,11 @@ impl Relays {
         Self { addresses, ports, shared, buffer, sockets: Vec::new() }
     }
 
+    /// Sockets that are open. Looks at each place: for whoever asks now and then.
+    pub(super) fn len(&self) -> usize {
+        self.sockets.iter().flatten().count()
+    }
+
     pub(super) fn get(&self, id: RelayId) -> Option<&Relay> {
         self.sockets.get(id.0 as usize)?.as_ref()
     }

@@ -118,6 +118,8 @@ pub(super) struct Shard {
     pub accept_warned: Option<Instant>,
     pub refusal_warned: Option<Instant>,
     pub sweep_at: Instant,
+    /// It ends then, or as soon as nobody waits for a first answer.
+    pub stop_at: Option<Instant>,
     pub again: Again,
     pub forward: Forward,
 }
@@ -168,6 +170,7 @@ impl Shard {
             accept_warned: None,
             refusal_warned: None,
             sweep_at: Instant::default(),
+            stop_at: None,
             again,
             forward,
         };
@@ -198,8 +201,8 @@ impl Shard {
                 }
             }
             for event in &ready {
-                if event.token() == WAKER && self.take_commands(now).is_stop() {
-                    return;
+                if event.token() == WAKER {
+                    self.take_commands(now);
                 }
                 self.serve(now, event.token(), Some(event));
             }
@@ -215,6 +218,9 @@ impl Shard {
             }
             self.flush_streams(now);
             self.settle();
+            if self.stop_at.is_some_and(|at| at <= now.instant || !self.has_young_streams()) {
+                return;
+            }
         }
     }
 
@@ -228,7 +234,7 @@ impl Shard {
             || self.listeners.iter().any(|(_, l)| l.leaving.is_some())
             || self.tcp_listeners.iter().any(|(_, l)| l.paused.is_some());
         let sweep = busy.then_some(self.sweep_at);
-        let next = [self.server.poll_timeout(), sweep].into_iter().flatten().min()?;
+        let next = [self.server.poll_timeout(), sweep, self.stop_at].into_iter().flatten().min()?;
         // Rounded up: waking a little early would mean to wake twice.
         Some(next.since(now) + Duration::from_millis(u64::from(next > now)))
     }
@@ -629,7 +635,7 @@ impl Shard {
         }
     }
 
-    fn take_commands(&mut self, now: Now) -> Stop {
+    fn take_commands(&mut self, now: Now) {
         while let Ok(command) = self.inbox.try_recv() {
             match command {
                 Command::Adopt(socket, client, tls, early) => self.adopt(now, socket, client, tls, early),
@@ -640,10 +646,9 @@ impl Shard {
                     let _ = to.try_send(self.report());
                 }
                 Command::Control(work) => work(self, now),
-                Command::Stop => return Stop(true),
+                Command::Stop => self.begin_to_stop(now),
             }
         }
-        Stop(false)
     }
 
     /// What it has done, and what there is.
@@ -652,15 +657,10 @@ impl Shard {
         counters.turn = self.server.counters();
         counters.allocations = self.server.allocations() as u64;
         counters.streams = self.streams.len() as u64;
+        counters.listeners = (self.listeners.len() + self.tcp_listeners.len()) as u64;
+        counters.relay_sockets = self.relays.len() as u64;
+        counters.peer_sockets = self.peers.len() as u64;
         counters
-    }
-}
-
-struct Stop(bool);
-
-impl Stop {
-    fn is_stop(&self) -> bool {
-        self.0
     }
 }
 

@@ -134,7 +134,7 @@ impl Setup {
             "nat-discovery": nat_discovery;
             "metrics.listen": metrics;
             "admin.socket": admin_socket;
-            "socket-io": socketio;
+            "socket-io.enabled": socketio.enabled;
             "http": pages;
             "log.format": log.format;
         }
@@ -145,12 +145,11 @@ impl Setup {
     pub(super) fn moved_ports(&self, config: &Config) -> Vec<String> {
         let kinds = |listen: &Listen| {
             [
-                ("tcp", &listen.tcp),
-                ("tls", &listen.tls),
-                ("http", &listen.http),
-                ("redirect", &listen.redirect),
+                ("tcp", listen.tcp.clone()),
+                ("tls", listen.tls.clone()),
+                ("http", listen.http.clone()),
+                ("redirect", listen.redirect.clone()),
             ]
-            .map(|(kind, addresses)| (kind, addresses.clone()))
         };
         let old = kinds(&self.config.listen);
         let mut moved = Vec::new();
@@ -230,7 +229,6 @@ impl Setup {
             handshake_timeout: connections.handshake_timeout,
             inherited: self.inherited.clone(),
             socketio: self.config.socketio.enabled,
-            socketio_capacity: self.config.socketio.capacity,
             static_dir: self.config.pages.directory.clone(),
             static_policy: self.config.pages.policy.clone(),
             ..http::Settings::default()
@@ -255,6 +253,7 @@ impl Setup {
             seed,
             turn,
             tokens: self.tokens.clone(),
+            socketio_capacity: self.config.socketio.capacity,
             challenges: self.challenges.clone(),
             revoke,
         })
@@ -281,6 +280,7 @@ impl Setup {
             handshake_timeout: self.config.connections.handshake_timeout,
             proxies: self.proxies(),
             tokens: self.tokens.clone(),
+            socketio_capacity: self.config.socketio.capacity,
         }
     }
 

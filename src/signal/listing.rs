@@ -63,6 +63,11 @@ impl Rooms {
         self.away
     }
 
+    /// How many members they have, here or away.
+    pub fn members(&self) -> usize {
+        self.rooms.values().map(|room| room.members.len()).sum()
+    }
+
     /// How many rooms there are. Each has members.
     pub fn rooms(&self) -> usize {
         self.rooms.len()

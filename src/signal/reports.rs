@@ -9,14 +9,12 @@ use super::event::{Report, ReportedCandidate, ReportedFamily, ReportedState, Rep
 pub struct Reports {
     /// Reports by state, in the order of [`STATES`].
     states: [u64; STATES.len()],
-    /// Connected pairs: local kind, remote kind, how the relay is reached.
-    pairs: [[[u64; 4]; 5]; 5],
+    /// Connected pairs: local kind, remote kind, how the relay is reached, family.
+    pairs: [[[[u64; 3]; 4]; 5]; 5],
     /// Milliseconds until connected.
     pub time_to_connected: Histogram,
     /// Milliseconds of a round trip.
     pub round_trip: Histogram,
-    /// Connected with a local candidate of IPv4, and of IPv6.
-    families: [u64; 2],
     /// ICE candidate errors, in reports of whatever state.
     pub candidate_errors: u64,
 }
@@ -44,6 +42,8 @@ const TRANSPORTS: [(Option<ReportedTransport>, &str); 4] = [
     (Some(ReportedTransport::Tcp), "tcp"),
     (Some(ReportedTransport::Tls), "tls"),
 ];
+const FAMILIES: [(Option<ReportedFamily>, &str); 3] =
+    [(None, "unknown"), (Some(ReportedFamily::Ipv4), "ipv4"), (Some(ReportedFamily::Ipv6), "ipv6")];
 const BUCKETS: usize = 9;
 /// Upper ends of the buckets, in milliseconds.
 const CONNECT_MS: [u64; BUCKETS] = [100, 250, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 30_000];
@@ -83,10 +83,9 @@ impl Default for Reports {
     fn default() -> Self {
         Self {
             states: [0; STATES.len()],
-            pairs: [[[0; 4]; 5]; 5],
+            pairs: [[[[0; 3]; 4]; 5]; 5],
             time_to_connected: Histogram::new(CONNECT_MS),
             round_trip: Histogram::new(RTT_MS),
-            families: [0; 2],
             candidate_errors: 0,
         }
     }
@@ -103,10 +102,8 @@ impl Reports {
         }
         let kind = |kind| KINDS.iter().position(|(k, _)| *k == kind).unwrap_or(0);
         let transport = TRANSPORTS.iter().position(|(t, _)| *t == report.relay).unwrap_or(0);
-        self.pairs[kind(report.local)][kind(report.remote)][transport] += 1;
-        if let Some(family) = report.family {
-            self.families[usize::from(family == ReportedFamily::Ipv6)] += 1;
-        }
+        let family = FAMILIES.iter().position(|(f, _)| *f == report.family).unwrap_or(0);
+        self.pairs[kind(report.local)][kind(report.remote)][transport][family] += 1;
         if let Some(ms) = report.ms {
             self.time_to_connected.observe(ms);
         }
@@ -120,19 +117,18 @@ impl Reports {
         STATES.iter().map(|(_, name)| *name).zip(self.states)
     }
 
-    /// Connected pairs that were reported at least once: local kind, remote kind, how the relay is reached.
-    pub fn pairs(&self) -> impl Iterator<Item = ([&'static str; 3], u64)> {
-        let pairs = KINDS.iter().zip(&self.pairs).flat_map(|((_, local), of_local)| {
-            KINDS.iter().zip(of_local).flat_map(|((_, remote), of_pair)| {
-                TRANSPORTS.iter().zip(of_pair).map(|((_, relay), count)| ([*local, *remote, *relay], *count))
+    /// Connected pairs that were reported at least once: local kind, remote kind, how the relay is reached, and the family
+    /// of the local candidate.
+    pub fn pairs(&self) -> impl Iterator<Item = ([&'static str; 4], u64)> {
+        let pairs = KINDS.iter().zip(&self.pairs).flat_map(|((_, local), row)| {
+            KINDS.iter().zip(row).flat_map(move |((_, remote), row)| {
+                TRANSPORTS.iter().zip(row).flat_map(move |((_, relay), row)| {
+                    let families = FAMILIES.iter().zip(row);
+                    families.map(move |((_, family), count)| ([*local, *remote, *relay, *family], *count))
+                })
             })
         });
         pairs.filter(|(_, count)| *count > 0)
-    }
-
-    /// Connected pairs whose local candidate was named, by its family.
-    pub fn families(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ["ipv4", "ipv6"].into_iter().zip(self.families)
     }
 }
 
@@ -163,10 +159,9 @@ mod tests {
         reports.count(&report(ReportedState::Connected, Some(u64::MAX)));
         let of = |name| reports.states().find(|(state, _)| *state == name).unwrap().1;
         assert_eq!((of("failed"), of("connected"), of("closed")), (1, 2, 0));
-        assert_eq!(reports.pairs().collect::<Vec<_>>(), [(["relay", "srflx", "tls"], 2)]);
+        assert_eq!(reports.pairs().collect::<Vec<_>>(), [(["relay", "srflx", "tls", "ipv6"], 2)]);
         assert_eq!(reports.time_to_connected.counts, [0, 1, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!((reports.time_to_connected.above, reports.time_to_connected.sum), (1, 600_250));
-        assert_eq!(reports.families().collect::<Vec<_>>(), [("ipv4", 0), ("ipv6", 2)]);
         assert_eq!((reports.round_trip.counts[2], reports.round_trip.sum), (2, 96));
     }
 }

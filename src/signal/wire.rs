@@ -13,7 +13,7 @@ use super::error::Refusal;
 use super::event::{
     Report, ReportedCandidate, ReportedError, ReportedFamily, ReportedState, ReportedTransport,
 };
-use super::json;
+use super::json::Object;
 use super::settings::Settings;
 use super::text::{excerpt, is_identifier, is_label};
 
@@ -234,7 +234,8 @@ pub(super) fn parse<'a>(text: &'a str, settings: &Settings) -> (Option<u64>, Res
     if !text.trim_start().starts_with('{') {
         return (None, Err(Refusal::malformed("Not a JSON object")));
     }
-    let head: Head<'_> = match serde_json::from_str(text) {
+    let object = Object::of(text);
+    let head: Head<'_> = match object.as_ref().map_or_else(|_| serde_json::from_str(text), Object::read) {
         Ok(head) => head,
         Err(e) => return (None, Err(Refusal::malformed(format!("Not a message: {e}")))),
     };
@@ -242,9 +243,9 @@ pub(super) fn parse<'a>(text: &'a str, settings: &Settings) -> (Option<u64>, Res
         Ok(id) => id,
         Err(refusal) => return (None, Err(refusal)),
     };
-    let request = json::check(text)
+    let request = object
         .map_err(|why| format!("{}: {why}", head.kind))
-        .and_then(|()| read(&head.kind, text, settings));
+        .and_then(|object| read(&head.kind, &object, settings));
     (id, request.map_err(|why| Refusal::bad(excerpt(&why))))
 }
 
@@ -272,16 +273,16 @@ fn request_id(raw: &RawValue) -> Result<u64, Refusal> {
         .ok_or_else(|| Refusal::bad(format!("'id' must be an integer from 0 to {MAX_ID}")))
 }
 
-fn read<'a>(kind: &str, text: &'a str, settings: &Settings) -> Result<Request<'a>, String> {
+fn read<'a>(kind: &str, object: &Object<'a>, settings: &Settings) -> Result<Request<'a>, String> {
     let request = match kind {
         "hello" => {
-            let mut hello: Hello<'_> = fields(text, kind)?;
+            let mut hello: Hello<'_> = fields(object, kind)?;
             label(hello.client.as_deref(), "client", settings.name_chars)?;
-            hello.resumes = hello.resume.take().map(|raw| fields(raw.get(), "resume")).transpose()?;
+            hello.resumes = hello.resume.take().map(|raw| part(raw, "resume")).transpose()?;
             Request::Hello(hello)
         }
         "join" => {
-            let join: Join<'_> = fields(text, kind)?;
+            let join: Join<'_> = fields(object, kind)?;
             identifier(&join.room, "room", settings.room_chars)?;
             label(join.name.as_deref(), "name", settings.name_chars)?;
             if join.pin.as_ref().is_some_and(|pin| pin.is_empty() || pin.chars().nth(PIN_CHARS).is_some()) {
@@ -293,7 +294,7 @@ fn read<'a>(kind: &str, text: &'a str, settings: &Settings) -> Result<Request<'a
             Request::Join(join)
         }
         "signal" => {
-            let signal: Signal<'_> = fields(text, kind)?;
+            let signal: Signal<'_> = fields(object, kind)?;
             identifier(signal.pc(), "pc", PC_CHARS)?;
             match (signal.description, signal.candidates) {
                 (Some(description), None) => check_description(description)?,
@@ -302,25 +303,25 @@ fn read<'a>(kind: &str, text: &'a str, settings: &Settings) -> Result<Request<'a
             }
             Request::Signal(signal)
         }
-        "message" => Request::Message(fields(text, kind)?),
+        "message" => Request::Message(fields(object, kind)?),
         "set" => {
-            let set: Set<'_> = fields(text, kind)?;
+            let set: Set<'_> = fields(object, kind)?;
             identifier(&set.key, "key", KEY_CHARS)?;
             Request::Set(set)
         }
         "lock" => {
-            let Lock { locked } = fields(text, kind)?;
+            let Lock { locked } = fields(object, kind)?;
             Request::Lock { locked: locked.unwrap_or(true) }
         }
         "kick" => {
-            let kick: Kick<'_> = fields(text, kind)?;
+            let kick: Kick<'_> = fields(object, kind)?;
             if kick.ban_s.is_some_and(|seconds| seconds > MAX_BAN) {
                 return Err(format!("'ban_s' must be from 0 to {MAX_BAN}"));
             }
             Request::Kick(kick)
         }
         "invite" => {
-            let invite: Invite<'_> = fields(text, kind)?;
+            let invite: Invite<'_> = fields(object, kind)?;
             label(invite.name.as_deref(), "name", settings.name_chars.min(CLAIMED_NAME_CHARS))?;
             if invite.ttl_s.is_some_and(|seconds| !INVITE_SECONDS.contains(&seconds)) {
                 let (min, max) = (INVITE_SECONDS.start(), INVITE_SECONDS.end());
@@ -329,7 +330,7 @@ fn read<'a>(kind: &str, text: &'a str, settings: &Settings) -> Result<Request<'a
             Request::Invite(invite)
         }
         "ready" => Request::Ready,
-        "report" => Request::Report(report(fields(text, kind)?)?),
+        "report" => Request::Report(report(fields(object, kind)?)?),
         "ice" => Request::Ice,
         "leave" => Request::Leave,
         "bye" => Request::Bye,
@@ -338,12 +339,13 @@ fn read<'a>(kind: &str, text: &'a str, settings: &Settings) -> Result<Request<'a
     Ok(request)
 }
 
-fn fields<'a, T: Deserialize<'a>>(json: &'a str, what: &str) -> Result<T, String> {
-    if json.trim_start().starts_with('{') {
-        serde_json::from_str(json).map_err(|e| cause(what, &e))
-    } else {
-        Err(format!("{what}: not an object"))
-    }
+fn fields<'a, T: Deserialize<'a>>(object: &Object<'a>, what: &str) -> Result<T, String> {
+    object.read().map_err(|e| cause(what, &e))
+}
+
+/// Reads a value that must be an object.
+fn part<'a, T: Deserialize<'a>>(raw: &'a RawValue, what: &str) -> Result<T, String> {
+    fields(&Object::of(raw.get()).map_err(|_| format!("{what}: not an object"))?, what)
 }
 
 /// Without the position: in a part of the message it would mislead.
@@ -369,7 +371,7 @@ fn label(text: Option<&str>, field: &str, chars: usize) -> Result<(), String> {
 }
 
 fn check_description(raw: &RawValue) -> Result<(), String> {
-    let Description { kind, sdp } = fields(raw.get(), "description")?;
+    let Description { kind, sdp } = part(raw, "description")?;
     match sdp {
         None if kind != DescriptionKind::Rollback => Err("description: missing field `sdp`".into()),
         Some(sdp) if !sdp.get().starts_with('"') => Err("description: `sdp` is not a string".into()),
@@ -382,7 +384,7 @@ fn check_candidates(raw: &RawValue, max: usize) -> Result<(), String> {
     if all.is_empty() || all.len() > max {
         return Err(format!("candidates: {} of them; a message has 1 to {max}", all.len()));
     }
-    all.into_iter().flatten().try_for_each(|one| fields::<Candidate<'_>>(one.get(), "candidate").map(drop))
+    all.into_iter().flatten().try_for_each(|one| part::<Candidate<'_>>(one, "candidate").map(drop))
 }
 
 fn report(raw: RawReport<'_>) -> Result<Report, String> {
@@ -399,7 +401,7 @@ fn report(raw: RawReport<'_>) -> Result<Report, String> {
     let errors = errors
         .into_iter()
         .map(|raw| {
-            let RawReportedError { url, code } = fields(raw.get(), "errors")?;
+            let RawReportedError { url, code } = part(raw, "errors")?;
             label(Some(&url), "url", URL_CHARS)?;
             Ok(ReportedError { url: url.into_owned(), code })
         })

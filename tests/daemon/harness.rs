@@ -135,6 +135,8 @@ pub struct Setup {
     /// HTTPS, WebSocket and TURN over TLS.
     pub https: SocketAddr,
     pub toml: String,
+    /// Directories that systemd would hand to it.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Setup {
@@ -178,7 +180,7 @@ format = "text"
 "#,
             relays = if ipv6() { r#""127.0.0.1", "::1""# } else { r#""127.0.0.1""# }
         );
-        Self { folder, turn, https, toml }
+        Self { folder, turn, https, toml, environment: Vec::new() }
     }
 
     /// Replaces a part of the configuration, which must be there.
@@ -192,7 +194,7 @@ format = "text"
     fn command(&self) -> Command {
         let config = self.folder.write("ternd.toml", &self.toml);
         let mut command = ternd();
-        command.arg("serve").arg("--config").arg(config);
+        command.arg("serve").arg("--config").arg(config).envs(self.environment.iter().cloned());
         command
     }
 

@@ -150,7 +150,7 @@ fn keys_are_fetched_and_followed_when_they_change_and_old_ones_stay_when_they_ca
     let (first, second, third) = (Signer::new("1"), Signer::new("2"), Signer::new("3"));
     let provider = Provider::start(true);
     provider.publishes(&[&first]);
-    let daemon = daemon(&provider, "https", "jwks-ca = \"cert.pem\"");
+    let daemon = daemon(&provider, "https", "jwks-ca-file = \"cert.pem\"");
     daemon.logged(&["1 keys for tokens from https://localhost", "/keys"]);
     assert!(!daemon.log().contains("of=tests"), "a query may be a secret");
     assert_eq!(greeted(&daemon, &first.token()), "welcome");
@@ -199,6 +199,12 @@ fn keys_are_fetched_and_followed_when_they_change_and_old_ones_stay_when_they_ca
     assert!(daemon.ctl(&["reload"]).status.success());
     daemon.logged(&["2 keys for tokens"]);
     assert_eq!(greeted(&daemon, &third.token()), "welcome");
+
+    // The endpoint waits for a look, too.
+    let fourth = Signer::new("4");
+    provider.publishes(&[&third, &fourth]);
+    cool_down();
+    assert_eq!((ice(&fourth).status, ice(&second).status), (200, 401));
 }
 
 #[test]

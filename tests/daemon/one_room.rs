@@ -140,3 +140,24 @@ fn who_leaves_or_is_put_out_loses_credential_and_allocation() {
     assert_eq!(left(0), Some(()));
     assert_eq!(Client::udp(daemon.turn()).allocate(&login(&hers)), Err(Refused(401)));
 }
+
+/// Where systemd keeps a directory for the service, a link outlives it, with nothing configured.
+#[test]
+fn an_invite_survives_a_restart_of_the_service() {
+    let state = tempfile::tempdir().unwrap();
+    let start = || {
+        let mut setup = Setup::new().with_admin().0;
+        setup.environment.push(("STATE_DIRECTORY", state.path().to_owned()));
+        setup.start()
+    };
+    let link = said(&start().ctl(&["room", "invite", "demo"]));
+    let daemon = start();
+    let mut bob = greet(&daemon, Some(token_of(&link)));
+    assert_eq!(ask(&mut bob, "demo")["type"], "joined");
+    assert!(daemon.ctl(&["reload"]).status.success());
+    greet(&daemon, Some(token_of(&link)));
+    let other = Setup::new().with_admin().0.start();
+    let mut refused = web::socket(other.https());
+    refused.send(web::text(&json!({"type": "hello", "token": token_of(&link)}).to_string())).unwrap();
+    assert_eq!(web::next(&mut refused)["code"], "unauthorized");
+}

@@ -184,7 +184,9 @@ fn the_second_order_to_stop_ends_it_at_once() {
     let mut daemon = setup.start();
     let mut client = Client::udp(daemon.turn());
     client.allocate(&alice(SECRET)).unwrap();
-    assert_eq!(daemon.ctl_json(&["drain"])["state"], "draining");
+    let socket = daemon.setup.folder.path().join("admin.sock");
+    let told = run(ternd().args(["drain", "--socket"]).arg(socket));
+    assert!(told.status.success() && said(&told).contains("draining"), "{}", said(&told));
     assert_eq!(daemon.terminate().code(), Some(0));
 }
 
@@ -325,6 +327,10 @@ fn metrics_are_of_this_moment_and_name_nobody() {
         (r#"ternd_authentication_failures_total{cause="expired"}"#, 1.0),
         (r#"ternd_quota_refusals_total{limit="limits.allocations-per-user"}"#, 0.0),
         ("ternd_client_time_to_connected_seconds_count", 0.0),
+        (r#"ternd_sockets{kind="relay"}"#, 1.0),
+        (r#"ternd_sockets{kind="stream"}"#, 1.0),
+        ("ternd_room_members", 0.0),
+        (r#"ternd_websockets_given_up_total{reason="slow"}"#, 0.0),
     ] {
         assert_eq!(value(&lines, name), expected, "{name}");
     }
@@ -335,6 +341,54 @@ fn metrics_are_of_this_moment_and_name_nobody() {
     client.release();
     assert_eq!(value(&scrape(metrics), r#"ternd_allocations{transport="tcp",family="ipv4"}"#), 0.0);
     assert_eq!(said(&daemon.ctl(&["metrics"])).lines().count(), scrape(metrics).len());
+}
+
+#[test]
+fn rooms_and_what_their_clients_report_are_counted() {
+    let (setup, metrics) = Setup::new().with_admin();
+    let daemon = setup.start();
+    let mut alice = web::socket(daemon.https());
+    let welcome = web::hello(&mut alice);
+    web::request(&mut alice, r#"{"type":"join","id":1,"room":"demo","pin":"1234"}"#);
+    let report = |id: u32, more: &str| format!(r#"{{"type":"report","id":{id},"pc":"main",{more}}}"#);
+    let connected = r#""state":"connected","ms":830,"local":"relay","remote":"srflx","relay":"tls","family":"ipv6","rtt_ms":48"#;
+    web::request(&mut alice, &report(2, connected));
+    web::request(&mut alice, &report(3, r#""state":"failed","errors":[{"url":"turn:x","code":701}]"#));
+    // A connection that breaks without a word, and is resumed.
+    drop(alice);
+    poll(|| (value(&scrape(metrics), "ternd_room_sessions_away") == 1.0).then_some(())).expect("she is away");
+    let mut again = web::socket(daemon.https());
+    let (session, secret) = (&welcome["session"], &welcome["secret"]);
+    let resume = format!(
+        r#"{{"type":"hello","id":1,"client":"tests/1","resume":{{"session":{session},"secret":{secret},"seq":1}}}}"#
+    );
+    again.send(web::text(&resume)).unwrap();
+    assert_eq!(web::next(&mut again)["resumed"], true);
+    let mut bob = web::socket(daemon.https());
+    web::hello(&mut bob);
+    bob.send(web::text(r#"{"type":"join","id":1,"room":"demo","pin":"0000"}"#)).unwrap();
+    assert_eq!(web::next(&mut bob)["code"], "bad_pin");
+    daemon.ctl_json(&["credentials", "issue"]);
+
+    let lines = scrape(metrics);
+    for (name, expected) in [
+        ("ternd_rooms", 1.0),
+        ("ternd_room_members", 1.0),
+        ("ternd_room_sessions_away", 0.0),
+        ("ternd_websockets", 2.0),
+        (r#"ternd_room_sessions_total{event="resumed"}"#, 1.0),
+        (r#"ternd_room_errors_total{code="bad_pin"}"#, 1.0),
+        (r#"ternd_credentials_issued_total{by="operator"}"#, 1.0),
+        (r#"ternd_client_reports_total{state="connected"}"#, 1.0),
+        (r#"ternd_client_reports_total{state="failed"}"#, 1.0),
+        (r#"ternd_client_pairs_total{local="relay",remote="srflx",relay="tls",family="ipv6"}"#, 1.0),
+        ("ternd_client_candidate_errors_total", 1.0),
+        ("ternd_client_time_to_connected_seconds_sum", 0.83),
+        ("ternd_client_round_trip_seconds_count", 1.0),
+    ] {
+        assert_eq!(value(&lines, name), expected, "{name}");
+    }
+    assert!(!lines.join("\n").contains("demo"), "a room's name");
 }
 
 /// Each `ternd_...` in a text, with the label matchers behind it.

@@ -19,6 +19,11 @@ const requests = {
     });
   },
   goto: ({ url }) => browser.page.goto(url).then(() => {}),
+  /** What the diagnostics page finds. */
+  async diagnostics({ url }) {
+    await browser.page.goto(url);
+    return (await browser.page.waitForFunction(() => window.diagnostics, null, { timeout: 90000 })).jsonValue();
+  },
   reload: () => browser.page.reload().then(() => {}),
   snapshot: () => browser.page.evaluate(() => window.ternd.snapshot()),
   async chat({ text }) {

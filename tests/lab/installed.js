@@ -43,9 +43,12 @@ const scenarios = {
       const goesOn = await watch(service, [a, b]);
 
       const good = service.toml;
-      service.configure(`drain-timeout = "5m"\n${good.replace('level = "debug"', 'level = "info"')}`);
+      // The UDP port that the call goes through is none for strangers any more.
+      const other = good.replace('[listen]', '[listen]\nudp = 3480').replace('level = "debug"', 'level = "info"');
+      service.configure(`drain-timeout = "5m"\n${other}`);
       service.exec('systemctl', 'reload', 'ternd');
       assert.equal(service.ctl('log-level').level, 'info');
+      assert.match(service.log(), /no longer listening on 0\.0\.0\.0:3478: STUN and TURN over UDP/);
       await goesOn('after the reload');
 
       service.configure(`nonsense = 1\n${good}`);

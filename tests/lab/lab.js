@@ -81,6 +81,14 @@ class Lab {
     return browser;
   }
 
+  /** What the diagnostics page says in `node`. */
+  async diagnose(node) {
+    const browser = new Browser(this, node);
+    this.browsers.push(browser);
+    await browser.ask('launch', { ca: `${STATE}/tls/ca.pem` });
+    return browser.ask('diagnostics', { url: `https://${HOST}/diagnostics?auto=1` });
+  }
+
   /** No page may have thrown, or have been stopped by its Content-Security-Policy. */
   checkPages() {
     for (const { node, console } of this.browsers) {

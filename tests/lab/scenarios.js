@@ -124,6 +124,24 @@ const scenarios = {
       return `back ${((Date.now() - begin) / 1000).toFixed(1)} s after the cable, ${restarts} ICE restart(s)`;
     },
   },
+
+  diagnostics: {
+    about: 'what /diagnostics says behind each kind of NAT: the kind, which ways are open, a relayed call',
+    async run(lab) {
+      const expected = [
+        ['alice', 'dependent', 'udp tcp tls'], ['erin', 'independent', 'udp tcp tls'], ['carol', 'unknown', 'tcp tls'], ['dave', 'unknown', 'tls'],
+      ];
+      const notes = await Promise.all(expected.map(async ([node, kind, open]) => {
+        const { nat, urls, call } = await lab.diagnose(node);
+        assert.equal(nat.kind, kind, `${node}: ${JSON.stringify(nat)}`);
+        const reached = ({ role, ipv4, ipv6 }) => role === 'turn' && [ipv4, ipv6].some(({ verdict }) => verdict === 'reachable');
+        assert.equal(urls.filter(reached).map(({ transport }) => transport).join(' '), open, `${node}: ${JSON.stringify(urls)}`);
+        assert(call.rttMs > 0 && call.mbps > 0 && open.split(' ').includes(call.relay), `${node}: ${JSON.stringify(call)}`);
+        return `${node}: ${nat.kind}, ${open.replaceAll(' ', '+')}, ${call.mbps.toFixed(0)} Mbit/s over ${call.relay}`;
+      }));
+      return notes.join('; ');
+    },
+  },
 };
 
 module.exports = { scenarios };

@@ -124,6 +124,80 @@ test("a lost connection is resumed: what the server has is not sent again, what 
   assert.equal(second.closedWith, 1000);
 });
 
+test("a connection that has died without a word is noticed and resumed", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  const turn = async () => { for (let i = 0; i < 20; i++) await null; };
+  const promise = join(OPTIONS);
+  links[0].open();
+  welcome(links[0]);
+  await turn();
+  links[0].say({ type: "joined", id: links[0].last("join").id, seq: 1, room: "demo", self: "p_1", peers: [], ice: { iceServers: [] } });
+  const room = await promise;
+  const probes = () => links[0].sent.filter(({ type }) => type === "ready");
+  // While there is something to be heard nothing is asked.
+  t.mock.timers.tick(19000);
+  links[0].say({ type: "value", seq: 2 });
+  t.mock.timers.tick(2000);
+  assert.equal(probes().length, 0);
+  // All is quiet: asked once, and answered.
+  t.mock.timers.tick(20000);
+  assert.equal(probes().length, 1);
+  links[0].say({ type: "ok", id: probes()[0].id });
+  t.mock.timers.tick(10000);
+  assert.equal(links.length, 1);
+  // What is asked now gets no answer: it is a dead connection, and the request goes out over the next one.
+  const post = room.post("x");
+  t.mock.timers.tick(5900);
+  assert.equal(links.length, 1);
+  t.mock.timers.tick(200);
+  assert.equal(links.length, 2);
+  assert.equal(room.self, "p_1");
+  links[1].open();
+  assert.equal(links[1].last("hello").resume.session, "s_1");
+  welcome(links[1], { resumed: true, last_id: null });
+  await turn();
+  const again = links[1].last("message");
+  assert.equal(again.data, "x");
+  links[1].say({ type: "ok", id: again.id });
+  await post;
+  room.leave();
+});
+
+test("joining can be given up", async () => {
+  const controller = new AbortController();
+  const promise = join({ ...OPTIONS, signal: controller.signal });
+  const reason = new Error("enough");
+  controller.abort(reason);
+  await assert.rejects(promise, reason);
+  assert.equal(links.length, 1);
+  await assert.rejects(join({ ...OPTIONS, signal: AbortSignal.abort(reason) }), reason);
+  assert.equal(links.length, 1);
+  // Who is in the room stays in it.
+  links = [];
+  const later = new AbortController();
+  const room = await joined({ signal: later.signal });
+  later.abort();
+  assert.equal(room.state, "joined");
+  room.leave();
+});
+
+test("why there are no ICE servers is asked, and known then", async () => {
+  const promise = join(OPTIONS);
+  links[0].open();
+  welcome(links[0]);
+  await settle();
+  links[0].say({ type: "joined", id: links[0].last("join").id, seq: 1, room: "demo", self: "p_1", peers: [], ice: null });
+  const room = await promise;
+  links[0].say({ type: "error", id: links[0].last("ice").id, code: "forbidden", message: "No credentials for you", retry_ms: null, fatal: false });
+  await settle();
+  assert.equal(room.iceRefused, "No credentials for you");
+  room.leave();
+});
+
+test("without a server's address there is a word about it", () => {
+  assert.throws(() => endpoints(undefined, "file:///bundle.js"), /needs `url`/);
+});
+
 test("events are taken once", async () => {
   const room = await joined();
   const heard = [];

@@ -2,18 +2,19 @@
 'use strict';
 const fs = require('fs');
 const path = require('path');
-const { spawn } = require('child_process');
+const { execFileSync, spawn } = require('child_process');
 
-const ROOT = path.resolve(__dirname, '../..');
-const OUTPUT = path.join(ROOT, 'target/web');
-const HOST = '203.0.113.10';
-const PAGE = 'http://127.0.0.1:8080';
+const { HOST, HOST6, NAME, OUTPUT, PAGE, PAGE_PORT, ROOT } = require('./places');
+const { CERTIFICATE, KEY } = require('./certificate');
+const BINARY = process.env.TERND ?? path.join(ROOT, 'target/debug/ternd');
 
 const BASE = {
-  host: HOST,
-  listen: { udp: [`${HOST}:3478`, '[2001:db8::10]:3478'], tcp: [`${HOST}:3478`], tls: [`${HOST}:8443`], http: ['127.0.0.1:8080'] },
+  host: NAME,
+  'drain-timeout': '0s', // browsers that were closed leave allocations behind
+  listen: { udp: [`${HOST}:3478`, `[${HOST6}]:3478`], tcp: [`${HOST}:3478`, `[${HOST6}]:3478`], tls: [`${HOST}:8443`, `[${HOST6}]:8443`], http: [`127.0.0.1:${PAGE_PORT}`] },
+  tls: { certificate: CERTIFICATE, key: KEY },
   auth: { secret: 'a secret of these tests, and of nothing else' },
-  relay: { addresses: [HOST, '2001:db8::10'] },
+  relay: { addresses: [HOST, HOST6] },
   peers: { allow: ['203.0.113.0/24', '2001:db8::/32'] },
   limits: { 'handshake-timeout': '10s' },
   rooms: { capacity: 8 },
@@ -44,9 +45,8 @@ class Daemon {
     fs.mkdirSync(OUTPUT, { recursive: true });
     const file = path.join(OUTPUT, `${this.name}.toml`);
     fs.writeFileSync(file, written(config), { mode: 0o600 });
-    const binary = process.env.TERND ?? path.join(ROOT, 'target/debug/ternd');
     const log = fs.openSync(this.log, 'a');
-    this.child = spawn(binary, ['serve', '--config', file], { stdio: ['ignore', log, log] });
+    this.child = spawn(BINARY, ['serve', '--config', file], { stdio: ['ignore', log, log] });
     fs.closeSync(log);
     let ended = false;
     this.ended = new Promise((resolve) => { this.child.on('exit', () => { ended = true; resolve(); }); });
@@ -59,9 +59,15 @@ class Daemon {
     throw new Error(`ternd does not serve. Its log:\n${fs.readFileSync(this.log, 'utf8')}`);
   }
 
+  /** What a command of ternd prints that ends with the name of the configuration. */
+  ternd(args) {
+    return execFileSync(BINARY, [...args, path.join(OUTPUT, `${this.name}.toml`)], { encoding: 'utf8' });
+  }
+
   async stop() {
     this.child.kill('SIGTERM');
-    const timer = setTimeout(() => this.child.kill('SIGKILL'), 15000);
+    // Browsers keep connections that they never use, and it waits some seconds for those.
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), 1000);
     await this.ended;
     clearTimeout(timer);
   }

@@ -1,9 +1,12 @@
 // Runs the tests one after the other; prints a line for each. Exit status 0 only if all passed.
 'use strict';
 const fs = require('fs');
+const { closeAll } = require('./browser');
+const certificate = require('./certificate');
 const { Daemon, OUTPUT } = require('./daemon');
+const nameServer = require('./names');
 
-const FILES = ['./unit', './socketio', './pages'];
+const FILES = ['./unit', './socketio', './pages', './looks', './diagnostics', './own'];
 
 async function main(args) {
   const tests = Object.assign({}, ...FILES.map((file) => require(file).tests));
@@ -11,6 +14,8 @@ async function main(args) {
   if (args.includes('--list')) return Object.keys(tests).forEach((name) => console.log(name));
   if (names.length === 0) throw new Error(`no test is called like ${args.join(' or ')}; --list shows them`);
   fs.rmSync(OUTPUT, { recursive: true, force: true });
+  certificate.make();
+  await nameServer.serve();
   const daemon = await new Daemon('web').start();
   process.on('exit', () => daemon.child.kill('SIGKILL'));
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(130));
@@ -30,6 +35,7 @@ async function main(args) {
     console.log(`${trouble ? 'FAIL' : 'ok  '} ${seconds} s  ${name}${note && `  (${note})`}${trouble ? `\n${trouble.stack}` : ''}`);
   }
   console.log(`${failed ? `${failed} of ${names.length} failed` : `all ${names.length} passed`}, in ${((Date.now() - started) / 1000).toFixed(0)} s`);
+  await closeAll();
   await daemon.stop();
   process.exit(failed ? 1 : 0);
 }

@@ -32,7 +32,7 @@ pub(super) struct Page {
 
 /// Whom the server's certificate may come from.
 pub(super) fn trust(source: &JwksSource) -> Result<Arc<ClientConfig>, String> {
-    tls::trusting(source.ca.as_deref()).map_err(|error| format!("rooms.jwt.jwks-ca: {error}"))
+    tls::trusting(source.ca.as_deref()).map_err(|error| format!("rooms.jwt.jwks-ca-file: {error}"))
 }
 
 /// Looks once. How long that may take is for the caller to say.

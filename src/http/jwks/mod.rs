@@ -20,10 +20,10 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::Counters;
-use super::tokens::{Keys, Tokens};
+use super::tokens::Keys;
+use super::{Counters, Live};
 
-/// How long a token waits for a look. A client owes its hello in 5 s.
+/// How long a token waits for a look, at most.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// Where keys are published, and how often to look.
@@ -116,18 +116,19 @@ impl Jwks {
         self.state.wanted.notify_one();
     }
 
-    /// If there is no key for a token, waits a little while for a look that may bring it.
-    pub(super) async fn prepare(&self, token: &str, tokens: &Tokens, counters: &Counters) {
+    /// If there is no key for a token, waits a little while for a look that may bring it: not as long as a client has for
+    /// its hello.
+    pub(super) async fn prepare(&self, token: &str, live: &Live, counters: &Counters) {
         let Ok(header) = decode_header(token) else { return };
         let mut looks = self.state.looks.subscribe();
-        if tokens.keys().has(&header) || self.state.keys.load().has(&header) {
+        if live.tokens.keys().has(&header) || self.state.keys.load().has(&header) {
             return;
         }
         self.refresh();
         if self.state.resting.load(Ordering::Relaxed) {
             return counters.jwks_postponed.add();
         }
-        let _ = timeout(WAIT, looks.changed()).await;
+        let _ = timeout(WAIT.min(live.rooms.hello_timeout / 2), looks.changed()).await;
     }
 }
 
@@ -161,8 +162,11 @@ impl State {
                 Err(why) => {
                     counters.jwks_failures.add();
                     failures += 1;
-                    let stay = self.keys.load().len();
-                    log::warn!("no keys for tokens from {url}: {why}; the {stay} of before stay in force");
+                    let consequence = match self.keys.load().len() {
+                        0 => "tokens of its keys are refused until then".to_owned(),
+                        count => format!("the {count} of before stay in force"),
+                    };
+                    log::warn!("no keys for tokens from {url}: {why}; {consequence}");
                     source.cooldown.saturating_mul(1 << failures.min(16))
                 }
             };

@@ -28,8 +28,8 @@ use socketioxide::service::SocketIoService;
 use socketioxide::socket::Sid;
 
 use self::rooms::{Bounds, Rooms, Word, Words};
-use super::{Services, Settings};
-use crate::net::admission::{Admission, StreamTicket};
+use super::{Counters, Live};
+use crate::net::admission::{Admission, StreamLimits, StreamTicket};
 use crate::net::clock::Clock;
 
 pub(super) use gate::answer;
@@ -60,6 +60,7 @@ pub(super) struct Classic {
     io: SocketIo,
     service: Service,
     places: Arc<Admission>,
+    rooms: Arc<Mutex<Rooms<Sid>>>,
 }
 
 /// What a session holds while it lives: it travels with the request that opened it.
@@ -96,8 +97,8 @@ impl Pace {
 }
 
 impl Classic {
-    pub(super) fn new(settings: &Settings, services: &Services, places: Arc<Admission>) -> Self {
-        let limits = &services.rooms;
+    pub(super) fn new(live: &Live, counters: Arc<Counters>) -> Self {
+        let limits = &live.rooms;
         let (service, io) = SocketIo::builder()
             .req_path(PATH)
             .max_payload(limits.max_bytes as u64)
@@ -106,24 +107,39 @@ impl Classic {
             .ping_interval(limits.ping.max(Duration::from_secs(1)))
             .ping_timeout((limits.timeout.saturating_sub(limits.ping)).max(Duration::from_secs(1)))
             .build_with_inner_svc(NotHere);
-        let bounds = Bounds {
-            capacity: settings.socketio_capacity,
-            rooms: limits.rooms,
-            room_chars: limits.room_chars,
-        };
-        let rooms = Arc::new(Mutex::new(Rooms::new(bounds)));
-        let talk = Talk { io: io.clone(), rooms };
+        let rooms = Arc::new(Mutex::new(Rooms::new(bounds(live))));
+        let talk = Talk { io: io.clone(), rooms: rooms.clone(), counters };
         io.ns("/", move |socket: SocketRef| {
             talk.welcome(&socket);
             ready(())
         });
-        Self { io, service, places }
+        Self { io, service, places: Admission::new(places(live)), rooms }
+    }
+
+    /// Goes on with other bounds; no session ends for them. What socketioxide was built with stays: the times of pings,
+    /// and the bytes of a POST.
+    pub(super) fn reload(&self, live: &Live) {
+        self.places.set_limits(places(live));
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).set_bounds(bounds(live));
+    }
+
+    /// Sessions there are.
+    pub(super) fn sessions(&self) -> usize {
+        self.places.open()
     }
 
     /// Ends all sessions.
     pub(super) async fn close(&self) {
         self.io.close().await;
     }
+}
+
+fn bounds(live: &Live) -> Bounds {
+    Bounds { capacity: live.socketio_capacity, rooms: live.rooms.rooms, room_chars: live.rooms.room_chars }
+}
+
+fn places(live: &Live) -> StreamLimits {
+    StreamLimits { total: live.rooms.connections, per_address: live.rooms.connections_per_address }
 }
 
 /// The path of Engine.IO in the way socketioxide wants it.
@@ -135,6 +151,7 @@ const PATH: &str = "/socket.io";
 struct Talk {
     io: SocketIo,
     rooms: Arc<Mutex<Rooms<Sid>>>,
+    counters: Arc<Counters>,
 }
 
 impl Talk {
@@ -172,6 +189,7 @@ impl Talk {
         if pace.take() {
             self.act(|rooms| what(rooms, socket.id));
         } else {
+            self.counters.talkative_socketio.add();
             log::debug!(session:% = socket.id; "too many Socket.IO events: disconnected");
             let _ = socket.clone().disconnect();
         }
@@ -190,6 +208,7 @@ impl Talk {
             }
         }
         for socket in slow {
+            self.counters.slow_socketio.add();
             log::debug!(session:% = socket.id; "reads too slowly: disconnected");
             let _ = socket.disconnect();
         }

@@ -68,6 +68,11 @@ impl<Id: Copy + Eq + Hash> Rooms<Id> {
         Self { bounds, rooms: HashMap::new(), places: HashMap::new() }
     }
 
+    /// Other bounds; nobody has to leave for them.
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     pub(super) fn create_or_join(&mut self, id: Id, room: &Value) -> Words<Id> {
         let log = |text: String| (id, Word::Log(vec!["Message from server:".into(), text]));
         let Some(room) = room.as_str().filter(|room| is_name(room, self.bounds.room_chars)) else {

@@ -74,6 +74,24 @@ async fn strangers_and_what_is_too_much_stay_outside() {
 }
 
 #[tokio::test]
+async fn a_reload_takes_its_bounds() {
+    let world = with(|_, rooms| rooms.connections_per_address = 1).await;
+    let first = session(&world).await;
+    world.get(OPEN, &[]).await.assert_error(503, "unavailable");
+    let mut live = (**world.handle.0.live()).clone();
+    live.rooms.connections_per_address = 9;
+    live.socketio_capacity = 3;
+    world.handle.reload(live, 100, 100);
+    let sessions = [first, session(&world).await, session(&world).await, session(&world).await];
+    let words = ["42[\"created\",", "42[\"joined\",", "42[\"joined\",", "42[\"full\","];
+    for (at, word) in sessions.iter().zip(words) {
+        post(&world, at, "42[\"create or join\",\"foo\"]").await;
+        until(&world, at, word).await;
+    }
+    assert_eq!(world.handle.figures().socketio, 4);
+}
+
+#[tokio::test]
 async fn where_rooms_need_a_token_or_an_origin_these_do_too() {
     use signal::Access::{Never, Token};
     for (create, join) in [(Token, Token), (signal::Access::Any, Token), (Never, signal::Access::Any)] {

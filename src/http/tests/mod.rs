@@ -139,6 +139,7 @@ impl World {
             seed: [7; 32],
             turn: Arc::new(move |socket, _, tls, early| sink.lock().unwrap().push((socket, tls, early))),
             tokens: Arc::new(tokens()),
+            socketio_capacity: 2,
             challenges: challenges.clone(),
             revoke: Arc::new(move |user, expires| {
                 told.lock().unwrap().push((user.to_owned(), expires));
