@@ -31,7 +31,7 @@ pub async fn call(client: &mut Client, room: &str) -> Result<(), Error> {
                     }
                 }
                 if let Some(theirs) = signal.candidates {
-                    assert_eq!(theirs, [candidate.clone()]);
+                    assert_eq!(theirs, std::slice::from_ref(&candidate));
                     trickled += 1;
                 }
                 signal.from
