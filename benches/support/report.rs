@@ -86,8 +86,8 @@ impl Line {
 impl Goal {
     fn text(self) -> String {
         match self {
-            Self::AtLeast(factor, kind) => format!(">= {factor} x {}", kind.name()),
-            Self::AtMost(factor, kind) => format!("<= {factor} x {}", kind.name()),
+            Self::AtLeast(factor, kind) => format!(">= {} x {}", figure(factor), kind.name()),
+            Self::AtMost(factor, kind) => format!("<= {} x {}", figure(factor), kind.name()),
             Self::Below(limit) => format!("<= {}", figure(limit)),
         }
     }
