@@ -43,7 +43,15 @@ const tests = {};
 
 /** A test for each browser: `act(kind, room)`. */
 function each(name, act) {
-  for (const kind of KINDS) tests[`pages ${kind} ${name}`] = (daemon) => act(kind, `${name.replaceAll(' ', '-')}-${kind}`, daemon);
+  for (const kind of KINDS) tests[`pages ${kind} ${name}`] = () => act(kind, `${name.replaceAll(' ', '-')}-${kind}`);
+}
+
+/** The same at the same time in all browsers: for what waits more than it works. */
+function both(name, act) {
+  tests[`pages ${name}`] = async () => {
+    const ends = await Promise.allSettled(KINDS.map((kind) => act(kind, `${name.replaceAll(' ', '-')}-${kind}`)));
+    ends.forEach(({ reason }, i) => { if (reason) throw new Error(`${KINDS[i]}: ${reason.message}`, { cause: reason }); });
+  };
 }
 
 each('two', (kind, room) => together(kind, room, ['Ada', 'Bob'], async ([a, b]) => {
@@ -138,7 +146,7 @@ tests['pages network cut'] = async () => {
   }
 };
 
-each('resume', (kind, room) => together(kind, room, ['Ada', 'Bob'], async ([a, b]) => {
+both('resume', (kind, room) => together(kind, room, ['Ada', 'Bob'], async ([a, b]) => {
   for (const it of [a, b]) await it.connected(1);
   const before = await a.snapshot();
   for (let i = 0; i < 3; i++) {
@@ -152,7 +160,7 @@ each('resume', (kind, room) => together(kind, room, ['Ada', 'Bob'], async ([a, b
 }, { query: '&media=' }));
 
 // Both sides restart ICE at the same moment, again and again: offers cross, and the polite side gives way.
-each('network change', (kind, room) => together(kind, room, ['Ada', 'Bob'], async (pages) => {
+both('network change', (kind, room) => together(kind, room, ['Ada', 'Bob'], async (pages) => {
   for (const it of pages) await it.connected(1);
   const before = await Promise.all(pages.map((it) => it.snapshot()));
   for (let i = 1; i <= 3; i++) {
@@ -167,7 +175,7 @@ each('network change', (kind, room) => together(kind, room, ['Ada', 'Bob'], asyn
   await chat(pages[0], pages[1], 'still here');
 }, { query: '&media=' }));
 
-each('sse', (kind, room) => together(kind, room, ['Ada'], async ([a], open) => {
+both('sse', (kind, room) => together(kind, room, ['Ada'], async ([a], open) => {
   // As behind a proxy that lets no WebSocket through.
   const b = await open('Bob', '', { init: () => {
     const Real = WebSocket;
@@ -180,7 +188,7 @@ each('sse', (kind, room) => together(kind, room, ['Ada'], async ([a], open) => {
   await a.until('it left, and is not just lost', (s) => s.peers.length === 0, 10000);
 }, { allowed: LOST, query: '&media=' }));
 
-each('full', (kind, room) => together(kind, room, [], async (pages, open) => {
+both('full', (kind, room) => together(kind, room, [], async (pages, open) => {
   // The room's maker said how many may come in.
   const maker = await Page.open(await shared(kind), '/');
   pages.push(maker);
@@ -201,7 +209,7 @@ each('full', (kind, room) => together(kind, room, [], async (pages, open) => {
   await c.connected(1);
 }, { query: '&media=' }));
 
-each('pin', (kind, room) => together(kind, room, [], async (pages, open) => {
+both('pin', (kind, room) => together(kind, room, [], async (pages, open) => {
   const a = await open('Ada', '&pin=1234');
   await a.until('joined', (s) => s.state === 'joined');
   const b = await open('Bob');
@@ -255,7 +263,7 @@ tests['pages invite'] = async (daemon) => {
   }
 };
 
-each('kick', (kind, room) => together(kind, room, ['Ada', 'Bob', 'Eve'], async ([a, b, c]) => {
+both('kick', (kind, room) => together(kind, room, ['Ada', 'Bob', 'Eve'], async ([a, b, c]) => {
   for (const it of [a, b, c]) await it.connected(2);
   assert.equal(await b.page.isVisible('#people li button'), false, 'who is no moderator can put nobody out');
   a.page.on('dialog', (dialog) => dialog.accept());
@@ -270,7 +278,7 @@ each('kick', (kind, room) => together(kind, room, ['Ada', 'Bob', 'Eve'], async (
   await b.notice(/is locked/);
 }, { query: '&media=' }));
 
-each('camera refused', async (kind) => {
+both('camera refused', async (kind) => {
   const browser = await launch(kind, { devices: 'refused' });
   try {
     const it = await Page.open(browser, '/r/refused?auto=1');
@@ -285,7 +293,7 @@ each('camera refused', async (kind) => {
   }
 });
 
-each('keyboard', (kind, room) => together(kind, room, ['Ada'], async ([a], open) => {
+both('keyboard', (kind, room) => together(kind, room, ['Ada'], async ([a], open) => {
   const b = await Page.open(await shared(kind), '/');
   const focused = () => b.page.evaluate(() => document.activeElement.id || document.activeElement.className || document.activeElement.tagName);
   /** Presses Tab until `id` has the focus, and looks that the focus can be seen on the way. */
@@ -379,10 +387,11 @@ each('screen', (kind, room) => together(kind, room, ['Ada', 'Bob'], async ([a, b
 }));
 
 /** A pair in each browser that can't connect: what the page says of it, and what the server learns. */
-async function withoutPath(daemon, name, change, words, meanwhile = () => {}) {
+async function withoutPath(daemon, name, change, words, { init, meanwhile = () => {} } = {}) {
   await daemon.stop();
   await daemon.start(change);
-  const pair = (kind) => together(kind, `${name}-${kind}`, ['Ada', 'Bob'], async (pages) => {
+  const pair = (kind) => together(kind, `${name}-${kind}`, [], async (pages, open) => {
+    for (const who of ['Ada', 'Bob']) await open(who, '', { init });
     let said = '';
     for (const end = Date.now() + 40000; Date.now() < end && !words.test(said); await pause(200)) {
       said = (await Promise.all(pages.map((it) => it.page.$$eval('#people .why:not([hidden])', ([why]) => why?.firstChild.data ?? '')))).join('\n');
@@ -406,17 +415,22 @@ async function withoutPath(daemon, name, change, words, meanwhile = () => {}) {
 // One relay is all that there is: what else is asked for is refused, and both pages say why.
 tests['pages no path: relays in use'] = (daemon) => withoutPath(daemon, 'in-use', { limits: { allocations: 1 } },
   /^No path to \w+\. The relay refused: all relays that one may have are in use \(486\)\.$/m,
-  () => Promise.all(KINDS.map(async (kind) => {
+  { meanwhile: () => Promise.all(KINDS.map(async (kind) => {
     const it = await Page.open(await shared(kind), '/diagnostics?auto=1&lang=en');
     await it.page.waitForFunction(() => /refused: all relays that one may have are in use \(486\)/.test(document.querySelector('#urls').textContent), null, { timeout: 60000 });
     await it.page.waitForFunction(() => window.diagnostics, null, { timeout: 60000 });
     assert.match(await it.text('#call-note'), /did not connect: .|no relay to try/);
     it.check([/ICE failed/]);
     await it.close();
-  })));
+  })) });
 
 tests['pages no path: none issued'] = (daemon) => withoutPath(daemon, 'none-issued', { ice: { issue: 'never' } },
-  /^No path to \w+\. The server offers no relay, so only direct paths were tried: You may not use the relay of this server\.$/m);
+  /^No path to \w+\. The server offers no relay, so only direct paths were tried: You may not use the relay of this server\.$/m,
+  { init: () => {
+    // The test before this one has waited the 15 s.
+    const real = window.setTimeout;
+    window.setTimeout = (act, ms, ...more) => real(act, ms === 15000 ? 3000 : ms, ...more);
+  } });
 
 if (KINDS.length > 1) {
   tests['pages mixed'] = () => together(['chromium', 'firefox', 'chromium'], 'mixed', ['Ada', 'Bob', 'Eve'], async (pages) => {
