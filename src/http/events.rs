@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming};
@@ -22,7 +23,7 @@ use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::origin::{self, Caller};
 use super::outbox::{Next, Outbox};
@@ -143,9 +144,18 @@ async fn serve(
     }
     tokio::select! {
         () = write(&outbox, &to) => {}
-        () = to.closed() => {}
+        () = last_words(&to) => {}
         () = watch(shared, id, &outbox, &stream.heard) => {}
     }
+}
+
+/// How long a stream is kept whose client has closed it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A page that is closed says `bye`, and its browser ends the stream meanwhile: either may come first.
+async fn last_words(to: &mpsc::Sender<Bytes>) {
+    to.closed().await;
+    sleep(LAST_WORDS).await;
 }
 
 /// Whatever ends a stream, its name goes with it.
@@ -177,7 +187,7 @@ struct Head<'a> {
     seq: Option<u64>,
 }
 
-/// Writes what is in the outbox, and comments in between, until the stream is closed or the client is gone.
+/// Writes what is in the outbox, and comments in between, until the rooms close the stream.
 async fn write(outbox: &Outbox, to: &mpsc::Sender<Bytes>) {
     let mut session = String::new();
     loop {
@@ -188,7 +198,10 @@ async fn write(outbox: &Outbox, to: &mpsc::Sender<Bytes>) {
                 (format!("event: close\ndata: {{\"code\":{code},\"reason\":\"{reason}\"}}\n\n"), true)
             }
         };
-        if to.send(text.into()).await.is_err() || last {
+        if to.send(text.into()).await.is_err() {
+            return std::future::pending().await;
+        }
+        if last {
             return;
         }
     }

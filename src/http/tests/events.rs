@@ -77,9 +77,7 @@ impl Source {
     }
 
     async fn send(&self, world: &World, messages: &[Value]) {
-        let body = json!({"connection": self.name, "messages": messages}).to_string();
-        let answer = world.ask(request(Method::POST, "/v1/send", &[], &body)).await;
-        assert_eq!(answer.status, 204);
+        send(world, &self.name, messages).await;
     }
 
     async fn join(&mut self, world: &World) -> Value {
@@ -87,6 +85,12 @@ impl Source {
         assert_eq!(self.hear("welcome").await.data["resumed"], false);
         self.hear("joined").await.data
     }
+}
+
+async fn send(world: &World, connection: &str, messages: &[Value]) {
+    let body = json!({"connection": connection, "messages": messages}).to_string();
+    let answer = world.ask(request(Method::POST, "/v1/send", &[], &body)).await;
+    assert_eq!(answer.status, 204);
 }
 
 #[tokio::test]
@@ -138,6 +142,22 @@ async fn the_id_of_the_last_event_resumes_the_session() {
     assert_eq!(bob.json().await["event"], "back");
     let garbage = Source::open(&world, &[("last-event-id", "s_x.r_x.1")]).await.hear("welcome").await;
     assert_eq!(garbage.data["resumed"], false);
+}
+
+#[tokio::test]
+async fn a_page_that_closes_its_stream_first_may_still_say_that_it_goes() {
+    let world = World::new().await;
+    let mut alice = Source::open(&world, &[]).await;
+    alice.join(&world).await;
+    let mut bob = world.open(&[]).await.unwrap();
+    bob.join("demo").await;
+    alice.hear("peer").await;
+    let name = alice.name.clone();
+    drop(alice);
+    // The server hears of it first.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    send(&world, &name, &[json!({"type": "bye"})]).await;
+    assert_eq!(bob.json().await["event"], "leave", "and not away");
 }
 
 #[tokio::test]
