@@ -267,7 +267,7 @@ fn jitter() -> Jitter {
 pub(super) fn way_out(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "let the user that runs ternd write there, or set acme.state-dir to where it can"
+            "let the user that runs ternd read and write there, or set acme.state-dir to where it can"
         }
         _ => "set acme.state-dir to another place",
     }
