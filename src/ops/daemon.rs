@@ -176,6 +176,9 @@ impl Daemon {
         let relay = self.control.bind(&next.net()).map_err(|error| vec![error.to_string()])?;
         let web = self.http.bind(&next.http()).map_err(|error| vec![error.to_string()])?;
 
+        if let Some(plan) = &next.acme {
+            plan.begin(self.clock.now().unix);
+        }
         log::configure(&next.config.log);
         log::show(next.interfaces.iter().copied().chain(next.relay_addresses.iter().map(|r| r.announced)));
         notes.extend(say_what_listens(&next, &relay, &web));

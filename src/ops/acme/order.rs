@@ -219,7 +219,7 @@ impl<'a> Answers<'a> {
                 let shown =
                     tls::challenge(name, proof.digest().as_ref()).map_err(|error| error.to_string())?;
                 self.tls.insert(name.to_ascii_lowercase(), shown);
-                self.plan.certificates.answer(self.tls.clone());
+                self.plan.shown.listeners.answer(self.tls.clone());
             }
             Challenge::Http01 => {
                 self.http.insert(challenge.token.clone(), proof.as_str().to_owned());
@@ -232,7 +232,7 @@ impl<'a> Answers<'a> {
 
 impl Drop for Answers<'_> {
     fn drop(&mut self) {
-        self.plan.certificates.answer(HashMap::new());
+        self.plan.shown.listeners.answer(HashMap::new());
         self.plan.challenges.answer(HashMap::new());
     }
 }

@@ -11,6 +11,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -31,9 +32,10 @@ pub(super) struct Account<C> {
 }
 
 /// The directory of one ACME server.
-#[derive(Debug)]
 pub(super) struct Store {
     directory: PathBuf,
+    /// The newest certificate, if it could not be written: what the file has is older.
+    unwritten: Mutex<Option<Certificate>>,
 }
 
 impl Store {
@@ -41,7 +43,15 @@ impl Store {
     pub(super) fn open(root: &Path, server: &str) -> io::Result<Self> {
         let directory = root.join(name_of(server));
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        Ok(Self { directory })
+        Ok(Self::at(directory))
+    }
+
+    fn at(directory: PathBuf) -> Self {
+        Self { directory, unwritten: Mutex::default() }
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.directory == other.directory
     }
 
     pub(super) fn account_path(&self) -> PathBuf {
@@ -84,14 +94,37 @@ impl Store {
 
     /// The certificate, if one is kept. An error says why it can't be used.
     pub(super) fn certificate(&self) -> Result<Option<Certificate>, String> {
+        if let Some(newer) = self.unwritten() {
+            return Ok(Some(newer));
+        }
         let path = self.certificate_path();
         let told = |error: String| format!("{}: {error}", path.display());
         let text = read(&path).map_err(|error| told(error.to_string()))?;
         text.map(Certificate::from_pem).transpose().map_err(told)
     }
 
+    /// After an error it is kept in memory.
     pub(super) fn keep_certificate(&self, certificate: &Certificate) -> io::Result<()> {
-        write_whole(&self.certificate_path(), certificate.pem.as_bytes())
+        let written = write_whole(&self.certificate_path(), certificate.pem.as_bytes());
+        let unwritten = written.is_err().then(|| certificate.clone());
+        *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner) = unwritten;
+        written
+    }
+
+    /// Writes what could not be written, if there is something.
+    pub(super) fn write_again(&self) -> io::Result<()> {
+        self.unwritten().map_or(Ok(()), |unwritten| self.keep_certificate(&unwritten))
+    }
+
+    fn unwritten(&self) -> Option<Certificate> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The usable certificates of other ACME servers, each with its file.
+    pub(super) fn of_others(&self) -> impl Iterator<Item = (PathBuf, Certificate)> {
+        let all = self.directory.parent().and_then(|root| fs::read_dir(root).ok()).into_iter().flatten();
+        let others = all.flatten().map(|entry| Self::at(entry.path())).filter(|store| !self.is_same(store));
+        others.filter_map(|store| Some((store.certificate_path(), store.certificate().ok()??)))
     }
 }
 
