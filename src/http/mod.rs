@@ -240,7 +240,7 @@ pub struct Counters {
     pub jwks_looks: Counter,
     /// Looks that brought none.
     pub jwks_failures: Counter,
-    /// Tokens that named a key that was not there, too soon after the last look.
+    /// Tokens of a key that was not there, too soon after the last look.
     pub jwks_postponed: Counter,
     /// WebSockets opened.
     pub websockets: Counter,

@@ -4,7 +4,7 @@
 //!                        ┌── refresh, or sooner where the server says so; after a failure ever later ──┐
 //!   JwksSource ─► Jwks ──┴─► fetch.rs: GET ─► good? ─► Keys ─► tokens.rs                               │
 //!                  ▲                            no: the old keys stay, and the log says why            │
-//!   a token names a key that is not there: look again, at most once per cooldown ──────────────────────┘
+//!   a token of a key that is not there: look again, at most once per cooldown ─────────────────────────┘
 //! ```
 //! Whoever shows such a token waits for the look, a little while: nobody is turned away because keys have changed.
 
@@ -117,11 +117,13 @@ impl Jwks {
     }
 
     /// If there is no key for a token, waits a little while for a look that may bring it: not as long as a client has for
-    /// its hello.
+    /// its hello. There is one if it has the id that the token names, or has signed it.
     pub(super) async fn prepare(&self, token: &str, live: &Live, counters: &Counters) {
         let Ok(header) = decode_header(token) else { return };
         let mut looks = self.state.looks.subscribe();
-        if live.tokens.keys().has(&header) || self.state.keys.load().has(&header) {
+        let fetched = self.keys();
+        let named = live.tokens.keys().has_named(&header) || fetched.has_named(&header);
+        if named || live.tokens.verify(token, &fetched).is_ok() {
             return;
         }
         self.refresh();
