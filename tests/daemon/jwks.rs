@@ -209,6 +209,13 @@ fn keys_are_fetched_and_followed_when_they_change_and_old_ones_stay_when_they_ca
     provider.publishes(&[&third, &fourth]);
     cool_down();
     assert_eq!((ice(&fourth).status, ice(&second).status), (200, 401));
+
+    // A reload that changes how to look keeps what is there, too, though it can't be had now.
+    provider.says("500 Internal Server Error", "", "");
+    daemon.rewrite("jwks-cooldown = \"1s\"", "jwks-cooldown = \"2s\"");
+    assert!(daemon.ctl(&["reload"]).status.success());
+    daemon.logged(&["WARN", "the 2 of before stay in force"]);
+    assert_eq!(greeted(&daemon, &fourth.token()), "welcome");
 }
 
 #[test]

@@ -59,11 +59,16 @@ impl JwksSource {
         }
     }
 
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.path)
+    }
+
     /// For the log: without the query, which may hold a secret.
     fn shown(&self) -> String {
-        let scheme = if self.secure { "https" } else { "http" };
-        let path = self.path.split('?').next().unwrap_or_default();
-        format!("{scheme}://{}{path}", self.authority())
+        let mut url = self.url();
+        url.truncate(url.find('?').unwrap_or(url.len()));
+        url
     }
 }
 
@@ -91,10 +96,10 @@ impl Drop for Jwks {
 }
 
 impl Jwks {
-    /// Begins with a first look. Must be called in a tokio runtime.
-    pub(super) fn follow(source: JwksSource, counters: Arc<Counters>) -> Self {
+    /// Begins with a first look; until it brings others, these keys are good. Must be called in a tokio runtime.
+    pub(super) fn follow(source: JwksSource, keys: Arc<Keys>, counters: Arc<Counters>) -> Self {
         let state = Arc::new(State {
-            keys: ArcSwap::default(),
+            keys: ArcSwap::new(keys),
             looks: watch::Sender::new(0),
             wanted: Notify::new(),
             resting: AtomicBool::new(false),
@@ -137,13 +142,9 @@ impl Jwks {
 impl State {
     async fn run(self: Arc<Self>, source: JwksSource, counters: Arc<Counters>) {
         let url = source.shown();
-        let trust = match fetch::trust(&source) {
-            Ok(trust) => trust,
-            Err(why) => return log::error!("no keys from {url}: {why}"),
-        };
         let mut failures: u32 = 0;
         loop {
-            let look = timeout(source.timeout, fetch::look(&source, &trust)).await;
+            let look = timeout(source.timeout, fetch::look(&source)).await;
             let look = look.unwrap_or_else(|_| Err(format!("no answer within {:?}", source.timeout)));
             let found = look.and_then(|page| {
                 let keys = Keys::of_jwks(&page.body).and_then(Keys::public);
