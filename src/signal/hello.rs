@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::access::{BadToken, Claims, INVITE, read_invite};
+use super::access::{BadToken, Claims, read_token};
 use super::error::{ErrorCode, Refusal, close};
 use super::frame::{Frame, PeerEvent};
 use super::session::SessionKey;
 use super::text::excerpt;
 use super::wire::Hello;
 use super::{Authority, ConnectionId, Event, Output, Rooms};
+use crate::auth::Secret;
 use crate::time::Now;
 
 impl Rooms {
@@ -82,27 +83,15 @@ impl Rooms {
     }
 
     fn verify(&mut self, now: Now, token: &str, authority: &mut dyn Authority) -> Result<Claims, Refusal> {
-        self.read_token(now, token, authority).map_err(|bad| {
+        read_token(now, token, &self.invite_secret.bytes, authority).map_err(|bad| {
             self.counters.bad_tokens += 1;
             refuse_token(&bad)
         })
     }
 
-    /// What a token says, an invite of this server or one for the authority, if it is good now.
-    ///
-    /// # Errors
-    /// [`BadToken`].
-    pub fn read_token(
-        &self,
-        now: Now,
-        token: &str,
-        authority: &mut dyn Authority,
-    ) -> Result<Claims, BadToken> {
-        let claims = match token.starts_with(INVITE) {
-            true => read_invite(&self.invite_secret.bytes, token),
-            false => authority.verify(now, token),
-        }?;
-        claims.check(now).map(|()| claims)
+    /// What invites of this server are signed with.
+    pub fn invite_secret(&self) -> &Secret {
+        &self.invite_secret
     }
 }
 
