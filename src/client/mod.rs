@@ -111,21 +111,28 @@ impl Client {
         }
     }
 
-    /// Sends a description (`{"type": "offer", "sdp": ...}`) to a member of the room. Should it be refused, an
-    /// [`Event::Refused`] tells so.
+    /// Sends a description (`{"type": "offer", "sdp": ...}`) to a member of the room. Its generation is 0, and one more
+    /// each time that the RTCPeerConnection is replaced; an answer has that of its offer ([`Signal::generation`]). Should
+    /// it be refused, an [`Event::Refused`] tells so.
     ///
     /// # Errors
     /// The connection is gone; [`resume`](Self::resume) sends it.
-    pub async fn describe(&mut self, to: &str, description: Value) -> Result<(), Error> {
-        self.tell("signal", json!({"to": to, "description": description})).await.map(drop)
+    pub async fn describe(&mut self, to: &str, generation: u32, description: Value) -> Result<(), Error> {
+        self.tell("signal", json!({"to": to, "gen": generation, "description": description})).await.map(drop)
     }
 
-    /// Sends candidates (as their `toJSON()` makes them; `null`: there are no more) to a member of the room.
+    /// Sends candidates (as their `toJSON()` makes them; `null`: there are no more) to a member of the room, with the
+    /// generation of the description that they belong to.
     ///
     /// # Errors
     /// As of [`describe`](Self::describe).
-    pub async fn candidates(&mut self, to: &str, candidates: Vec<Value>) -> Result<(), Error> {
-        self.tell("signal", json!({"to": to, "candidates": candidates})).await.map(drop)
+    pub async fn candidates(
+        &mut self,
+        to: &str,
+        generation: u32,
+        candidates: Vec<Value>,
+    ) -> Result<(), Error> {
+        self.tell("signal", json!({"to": to, "gen": generation, "candidates": candidates})).await.map(drop)
     }
 
     /// Sends anything to one member of the room, or to all others.
