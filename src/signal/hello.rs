@@ -7,7 +7,7 @@ use super::error::{ErrorCode, Refusal, close};
 use super::frame::{Frame, PeerEvent};
 use super::session::SessionKey;
 use super::text::excerpt;
-use super::wire::Hello;
+use super::wire::{Hello, Resume};
 use super::{Authority, ConnectionId, Event, Output, Rooms};
 use crate::auth::Secret;
 use crate::time::Now;
@@ -44,6 +44,17 @@ impl Rooms {
             client: hello.client.as_deref().map(Arc::from),
         }));
         Ok(())
+    }
+
+    /// A connection comes with what a session is resumed with, before any hello. If it can't be, a hello is due.
+    pub fn come_back(&mut self, now: Now, connection: ConnectionId, session: &str, secret: &str, seq: u64) {
+        let resume = Resume { session: session.into(), secret: secret.into(), seq };
+        if !self.draining
+            && self.links.contains_key(&connection)
+            && let Some((key, missed)) = self.resume(now, connection, &resume)
+        {
+            self.go_on(now, connection, None, key, missed);
+        }
     }
 
     /// Tells a client what it missed, and the others that it is back.

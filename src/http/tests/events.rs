@@ -140,8 +140,23 @@ async fn the_id_of_the_last_event_resumes_the_session() {
     assert_eq!(alice.hear("peer").await.data["event"], "join");
     assert_eq!(alice.hear("message").await.data["data"], 1);
     assert_eq!(bob.json().await["event"], "back");
-    let garbage = Source::open(&world, &[("last-event-id", "s_x.r_x.1")]).await.hear("welcome").await;
-    assert_eq!(garbage.data["resumed"], false);
+}
+
+/// It may need a token, which no `Last-Event-ID` has.
+#[tokio::test]
+async fn where_there_is_nothing_to_resume_a_hello_is_due() {
+    let rooms = signal::Settings {
+        join: signal::Access::Token,
+        invite_secret: Some(crate::auth::Secret::new("invites", "a secret")),
+        ..signal::Settings::default()
+    };
+    let world = World::with(settings(), ice_settings(), rooms).await;
+    let token = signal::invite(b"a secret", &signal::Claims::for_room("demo", 4_000_000_000));
+    let mut lost = Source::open(&world, &[("last-event-id", "s_x.r_x.1")]).await;
+    lost.send(&world, &[json!({"type": "hello", "token": token})]).await;
+    assert_eq!(lost.hear("welcome").await.data["resumed"], false);
+    lost.send(&world, &[json!({"type": "join", "room": "demo"})]).await;
+    lost.hear("joined").await;
 }
 
 #[tokio::test]
