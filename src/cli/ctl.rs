@@ -116,7 +116,7 @@ enum Credentials {
         #[arg(short, long, value_name = "TIME", value_parser = ttl)]
         ttl: Option<Duration>,
     },
-    /// Take one back: its allocations end, and it makes no new ones.
+    /// Take one back until the next restart: its allocations end, and it makes no new ones. For good, change auth.secret.
     Revoke {
         /// The user name as it was issued, with its time stamp.
         username: String,

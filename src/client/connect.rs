@@ -1,13 +1,14 @@
 //! From a URL to a WebSocket: TCP, TLS, the opening handshake.
 
-use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -21,6 +22,8 @@ use crate::signal::SUBPROTOCOL;
 const BUFFER: usize = 4096;
 /// Bytes of a message of the server: more than any ternd sends by default.
 const MAX_BYTES: usize = 4 << 20;
+/// How long an address may take while there are others.
+const PER_ADDRESS: Duration = Duration::from_secs(2);
 const PATH: &str = "/v1/ws";
 
 /// Where to connect to, and as whom.
@@ -139,22 +142,39 @@ pub(super) async fn open(options: &Options) -> Result<Socket, Error> {
     Ok(tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await?.0)
 }
 
-async fn dial(options: &Options, host: &str, port: u16) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
-    for address in lookup_host((host, port)).await? {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if let Some(from) = options.from {
-            socket.bind((from, 0).into())?;
-        }
-        match socket.connect(address).await {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
+async fn dial(options: &Options, host: &str, port: u16) -> io::Result<TcpStream> {
+    first(lookup_host((host, port)).await?, options.from).await
+}
+
+/// The first that can be had.
+async fn first(addresses: impl Iterator<Item = SocketAddr>, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let fits = |to: &SocketAddr| from.is_none_or(|from| from.is_ipv4() == to.is_ipv4());
+    let mut addresses = addresses.filter(fits).peekable();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address to go to");
+    while let Some(address) = addresses.next() {
+        let attempt = reach(address, from);
+        let outcome = match addresses.peek() {
+            Some(_) => {
+                timeout(PER_ADDRESS, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             }
+            None => attempt.await,
+        };
+        match outcome {
+            Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+async fn reach(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(from) = from {
+        socket.bind((from, 0).into())?;
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Whom this machine trusts.
@@ -165,4 +185,35 @@ fn trust() -> Result<Arc<rustls::ClientConfig>, Error> {
     let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| Error::Options(error.to_string()))?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_dead_or_silent_or_of_another_family_hides_no_other() {
+        let any = || SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let good = tokio::net::TcpListener::bind(any()).await.unwrap();
+        let dead = std::net::TcpListener::bind(any()).unwrap().local_addr().unwrap();
+        // Nobody accepts, and there is no place to wait.
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind(any()).unwrap();
+        let silent = silent.listen(1).unwrap();
+        let mut waiting = Vec::new();
+        let soon = Duration::from_millis(200);
+        while let Ok(stream) = timeout(soon, TcpStream::connect(silent.local_addr().unwrap())).await {
+            waiting.push(stream.unwrap());
+        }
+        let foreign = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 9));
+        let all = [foreign, dead, silent.local_addr().unwrap(), good.local_addr().unwrap()];
+        for from in [None, Some(Ipv4Addr::LOCALHOST.into())] {
+            let stream = first(all.into_iter(), from).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), good.local_addr().unwrap());
+        }
+        let none = first([foreign].into_iter(), Some(Ipv4Addr::LOCALHOST.into())).await;
+        assert_eq!(none.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

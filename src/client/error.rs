@@ -70,9 +70,33 @@ impl From<tungstenite::Error> for Error {
             tungstenite::Error::Url(_) | tungstenite::Error::HttpFormat(_) => {
                 Self::Options(error.to_string())
             }
+            // A proxy without its ternd for now, or a limit that time lifts.
+            tungstenite::Error::Http(answer)
+                if answer.status().is_server_error() || answer.status().as_u16() == 429 =>
+            {
+                Self::Lost(format!("HTTP {}", answer.status()))
+            }
             // Whoever answers there is no ternd, or does not want this client.
             tungstenite::Error::Http(answer) => Self::Protocol(format!("HTTP {}", answer.status())),
             other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tungstenite::http::Response;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_can_t_for_now_is_asked_again() {
+        for (status, again) in
+            [(429, true), (502, true), (503, true), (403, false), (404, false), (301, false)]
+        {
+            let answer = Response::builder().status(status).body(None).unwrap();
+            let error = Error::from(tungstenite::Error::Http(answer.into()));
+            assert_eq!(error.may_resume(), again, "{error}");
         }
     }
 }

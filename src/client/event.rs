@@ -200,6 +200,9 @@ pub struct Signal {
     pub from: String,
     /// Which of the RTCPeerConnections of the pair.
     pub pc: String,
+    /// Counted up by a client that replaces its RTCPeerConnection: what still comes with an old number is for none.
+    #[serde(rename = "gen", default)]
+    pub generation: u32,
     /// RTCSessionDescription.
     pub description: Option<Value>,
     /// RTCIceCandidates.

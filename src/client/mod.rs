@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -111,21 +111,28 @@ impl Client {
         }
     }
 
-    /// Sends a description (`{"type": "offer", "sdp": ...}`) to a member of the room. Should it be refused, an
-    /// [`Event::Refused`] tells so.
+    /// Sends a description (`{"type": "offer", "sdp": ...}`) to a member of the room. Its generation is 0, and one more
+    /// each time that the RTCPeerConnection is replaced; an answer has that of its offer ([`Signal::generation`]). Should
+    /// it be refused, an [`Event::Refused`] tells so.
     ///
     /// # Errors
     /// The connection is gone; [`resume`](Self::resume) sends it.
-    pub async fn describe(&mut self, to: &str, description: Value) -> Result<(), Error> {
-        self.tell("signal", json!({"to": to, "description": description})).await.map(drop)
+    pub async fn describe(&mut self, to: &str, generation: u32, description: Value) -> Result<(), Error> {
+        self.tell("signal", json!({"to": to, "gen": generation, "description": description})).await.map(drop)
     }
 
-    /// Sends candidates (as their `toJSON()` makes them; `null`: there are no more) to a member of the room.
+    /// Sends candidates (as their `toJSON()` makes them; `null`: there are no more) to a member of the room, with the
+    /// generation of the description that they belong to.
     ///
     /// # Errors
     /// As of [`describe`](Self::describe).
-    pub async fn candidates(&mut self, to: &str, candidates: Vec<Value>) -> Result<(), Error> {
-        self.tell("signal", json!({"to": to, "candidates": candidates})).await.map(drop)
+    pub async fn candidates(
+        &mut self,
+        to: &str,
+        generation: u32,
+        candidates: Vec<Value>,
+    ) -> Result<(), Error> {
+        self.tell("signal", json!({"to": to, "gen": generation, "candidates": candidates})).await.map(drop)
     }
 
     /// Sends anything to one member of the room, or to all others.
@@ -147,10 +154,11 @@ impl Client {
         }
     }
 
-    /// Sends any other request of the protocol (`set`, `lock`, `kick`, `report`, ...), and waits for its `ok`.
+    /// Sends any other request of the protocol (`set`, `lock`, `kick`, `report`, ...), and waits for its `ok`. Its
+    /// fields are an object, or `null` for none.
     ///
     /// # Errors
-    /// [`Error::Refused`], or the connection is gone.
+    /// [`Error::Refused`], [`Error::Options`] if the fields are something else, or the connection is gone.
     pub async fn request(&mut self, kind: &str, fields: Value) -> Result<(), Error> {
         self.ask(kind, fields).await.map(drop)
     }
@@ -238,14 +246,19 @@ impl Client {
     }
 
     /// Sends a request, and keeps it until it is answered.
-    async fn tell(&mut self, kind: &str, mut fields: Value) -> Result<u64, Error> {
+    async fn tell(&mut self, kind: &str, fields: Value) -> Result<u64, Error> {
+        let mut fields = match fields {
+            Value::Object(fields) => fields,
+            Value::Null => Map::new(),
+            other => return Err(Error::Options(format!("'{kind}': its fields are an object, not {other}"))),
+        };
         while self.pending.len() >= PENDING {
             let incoming = self.read().await?;
             self.sort(incoming);
         }
         self.last_id += 1;
-        (fields["type"], fields["id"]) = (kind.into(), self.last_id.into());
-        let text = fields.to_string();
+        fields.extend([("type".to_owned(), kind.into()), ("id".to_owned(), self.last_id.into())]);
+        let text = Value::from(fields).to_string();
         self.pending.push_back((self.last_id, text.clone()));
         self.write(text).await?;
         Ok(self.last_id)

@@ -112,20 +112,25 @@ pub(super) fn listen(peer: &Arc<Peer>, request: &Request<Incoming>) -> Result<Re
     Ok(reply)
 }
 
-/// `session.secret.seq`, as an `id:` was: the `hello` that resumes it.
-fn resume_of(id: &str) -> Option<String> {
+/// What a session is resumed with.
+struct Resume {
+    session: String,
+    secret: String,
+    seq: u64,
+}
+
+/// `session.secret.seq`, as an `id:` was.
+fn resume_of(id: &str) -> Option<Resume> {
     let (session, rest) = id.split_once('.')?;
     let (secret, seq) = rest.split_once('.')?;
-    let seq: u64 = seq.parse().ok()?;
-    let resume = serde_json::json!({"session": session, "secret": secret, "seq": seq});
-    Some(serde_json::json!({"type": "hello", "resume": resume}).to_string())
+    Some(Resume { session: session.into(), secret: secret.into(), seq: seq.parse().ok()? })
 }
 
 async fn serve(
     peer: &Peer,
     from: IpAddr,
     host: Option<crate::ice::Host>,
-    resume: Option<String>,
+    resume: Option<Resume>,
     to: mpsc::Sender<Bytes>,
 ) {
     let shared = &*peer.shared;
@@ -139,8 +144,8 @@ async fn serve(
     if to.send(open.into()).await.is_err() {
         return;
     }
-    if let Some(hello) = resume {
-        shared.hub.received(shared, id, &hello);
+    if let Some(Resume { session, secret, seq }) = resume {
+        shared.hub.act(shared, |rooms, now| rooms.come_back(now, id, &session, &secret, seq));
     }
     tokio::select! {
         () = write(&outbox, &to) => {}

@@ -103,7 +103,8 @@ async fn authorize(
     }
     let headers = request.headers();
     let in_header = shown_key(text(headers, header::AUTHORIZATION), text(headers, "x-api-key"));
-    if let Some(shown) = in_header.or(parameters.key()) {
+    let shown = in_header.or(parameters.key());
+    if let Some(shown) = shown {
         // Each key is compared whole, so that time tells nothing of where a wrong one differs.
         let known = settings
             .api_keys
@@ -120,12 +121,6 @@ async fn authorize(
             let message = "A token belongs in the header Authorization (Bearer): URLs end up in logs";
             return Err(Failure::unauthorized(message));
         }
-        peer.shared.prepare(shown).await;
-        let claims = peer.shared.hub.read_token(&peer.shared, shown);
-        let claims = claims.map_err(|bad| Failure::unauthorized(bad.to_string()))?;
-        if !rooms.ice.allows(claims.may_relay) {
-            return Err(Failure::forbidden("This token gives no credentials ('may-relay')"));
-        }
     } else if rooms.ice != Access::Any || !settings.demo || !origin::is_own_page(request, caller) {
         let message = "An API key is needed: Authorization: Bearer KEY, X-API-Key: KEY, or ?key=KEY";
         return Err(Failure::unauthorized(message));
@@ -135,6 +130,15 @@ async fn authorize(
         peer.shared.counters.rate_limited.add();
         Failure::rate_limited(after)
     })?;
+    // Only now: signatures cost time, and anybody may show a wrong one.
+    if let Some(token) = shown {
+        peer.shared.prepare(token).await;
+        let claims = peer.shared.hub.read_token(&peer.shared, token);
+        let claims = claims.map_err(|bad| Failure::unauthorized(bad.to_string()))?;
+        if !rooms.ice.allows(claims.may_relay) {
+            return Err(Failure::forbidden("This token gives no credentials ('may-relay')"));
+        }
+    }
     Ok(false)
 }
 

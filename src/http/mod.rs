@@ -242,7 +242,7 @@ pub struct Counters {
     pub jwks_looks: Counter,
     /// Looks that brought none.
     pub jwks_failures: Counter,
-    /// Tokens that named a key that was not there, too soon after the last look.
+    /// Tokens of a key that was not there, too soon after the last look.
     pub jwks_postponed: Counter,
     /// WebSockets opened.
     pub websockets: Counter,
@@ -334,15 +334,21 @@ impl Shared {
         shared
     }
 
-    /// Fetches keys from where the configuration says, or no more. A source that stays keeps its keys, and is looked at.
+    /// Fetches keys from where the configuration says, or no more. A URL that stays keeps its keys, and is looked at.
     fn follow_keys(&self, tokens: &Tokens) {
-        let followed = self.jwks.load();
-        match (&*followed, tokens.source()) {
-            (Some(jwks), Some(source)) if jwks.source() == source => jwks.refresh(),
-            (_, source) => self.jwks.store(
-                source.map(|source| Arc::new(jwks::Jwks::follow(source.clone(), self.counters.clone()))),
-            ),
-        }
+        let before = self.jwks.load_full();
+        let followed = tokens.source().map(|source| match before {
+            Some(jwks) if jwks.source() == source => {
+                jwks.refresh();
+                jwks
+            }
+            before => {
+                let same = before.filter(|jwks| jwks.source().url() == source.url());
+                let keys = same.map(|jwks| jwks.keys()).unwrap_or_default();
+                Arc::new(jwks::Jwks::follow(source.clone(), keys, self.counters.clone()))
+            }
+        });
+        self.jwks.store(followed);
     }
 
     /// What a JSON Web Token says.

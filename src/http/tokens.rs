@@ -118,9 +118,9 @@ impl Keys {
         })
     }
 
-    /// Is there one?
-    pub(super) fn has(&self, header: &Header) -> bool {
-        self.fitting(header).next().is_some()
+    /// Is the key there that this header names? One without an id may be any.
+    pub(super) fn has_named(&self, header: &Header) -> bool {
+        header.kid.is_some() && self.fitting(header).any(|key| key.id == header.kid)
     }
 }
 

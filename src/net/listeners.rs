@@ -311,7 +311,7 @@ impl Shard {
     /// Closes the UDP listeners that leave and that no shard needs.
     pub(super) fn close_listeners(&mut self) {
         let (server, registry) = (&self.server, self.poll.registry());
-        for (_, listener) in &mut self.listeners {
+        for (_, listener) in self.listeners.iter_mut().filter(|(_, l)| l.leaving.is_some()) {
             let unused = !server.has_path(|flow| listener.serves(flow));
             if let Some(leaving) = listener.leaving.as_mut().filter(|_| unused) {
                 leaving.here = None;

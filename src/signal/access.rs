@@ -6,6 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use super::Authority;
 use super::text::{is_identifier, is_label};
 use crate::time::Now;
 
@@ -164,6 +165,23 @@ pub fn read_invite(secret: &[u8], token: &str) -> Result<Claims, BadToken> {
     let payload = signed.strip_prefix(INVITE).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
     serde_json::from_slice(&payload.ok_or_else(invalid)?)
         .map_err(|e| BadToken::Invalid(format!("The invite says what nobody understands: {e}")))
+}
+
+/// What a token says, an invite signed with `secret` or one for the authority, if it is good now.
+///
+/// # Errors
+/// [`BadToken`].
+pub fn read_token(
+    now: Now,
+    token: &str,
+    secret: &[u8],
+    authority: &mut dyn Authority,
+) -> Result<Claims, BadToken> {
+    let claims = match token.starts_with(INVITE) {
+        true => read_invite(secret, token),
+        false => authority.verify(now, token),
+    }?;
+    claims.check(now).map(|()| claims)
 }
 
 fn mac(secret: &[u8], signed: &str) -> Hmac<Sha256> {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::access::{BadToken, Claims, INVITE, read_invite};
+use super::access::{BadToken, Claims, read_token};
 use super::error::{ErrorCode, Refusal, close};
 use super::frame::{Frame, PeerEvent};
 use super::session::SessionKey;
 use super::text::excerpt;
-use super::wire::Hello;
+use super::wire::{Hello, Resume};
 use super::{Authority, ConnectionId, Event, Output, Rooms};
+use crate::auth::Secret;
 use crate::time::Now;
 
 impl Rooms {
@@ -43,6 +44,17 @@ impl Rooms {
             client: hello.client.as_deref().map(Arc::from),
         }));
         Ok(())
+    }
+
+    /// A connection comes with what a session is resumed with, before any hello. If it can't be, a hello is due.
+    pub fn come_back(&mut self, now: Now, connection: ConnectionId, session: &str, secret: &str, seq: u64) {
+        let resume = Resume { session: session.into(), secret: secret.into(), seq };
+        if !self.draining
+            && self.links.contains_key(&connection)
+            && let Some((key, missed)) = self.resume(now, connection, &resume)
+        {
+            self.go_on(now, connection, None, key, missed);
+        }
     }
 
     /// Tells a client what it missed, and the others that it is back.
@@ -82,27 +94,15 @@ impl Rooms {
     }
 
     fn verify(&mut self, now: Now, token: &str, authority: &mut dyn Authority) -> Result<Claims, Refusal> {
-        self.read_token(now, token, authority).map_err(|bad| {
+        read_token(now, token, &self.invite_secret.bytes, authority).map_err(|bad| {
             self.counters.bad_tokens += 1;
             refuse_token(&bad)
         })
     }
 
-    /// What a token says, an invite of this server or one for the authority, if it is good now.
-    ///
-    /// # Errors
-    /// [`BadToken`].
-    pub fn read_token(
-        &self,
-        now: Now,
-        token: &str,
-        authority: &mut dyn Authority,
-    ) -> Result<Claims, BadToken> {
-        let claims = match token.starts_with(INVITE) {
-            true => read_invite(&self.invite_secret.bytes, token),
-            false => authority.verify(now, token),
-        }?;
-        claims.check(now).map(|()| claims)
+    /// What invites of this server are signed with.
+    pub fn invite_secret(&self) -> &Secret {
+        &self.invite_secret
     }
 }
 

@@ -51,7 +51,7 @@ use serde_json::value::RawValue;
 use crate::auth::{Secret, network_of};
 use crate::time::{Instant, Now};
 
-pub use access::{Access, BadToken, Claims, Role, RoomClaim, invite, read_invite};
+pub use access::{Access, BadToken, Claims, Role, RoomClaim, invite, read_invite, read_token};
 pub use error::{ErrorCode, Fatal, close};
 pub use event::{
     Event, Report, ReportedCandidate, ReportedError, ReportedFamily, ReportedState, ReportedTransport,

@@ -264,7 +264,11 @@ impl Rooms {
         let sent = &mut session.sent;
         sent.seq += 1;
         let text = event.with(sent.seq);
-        if !self.settings.resume.is_zero() {
+        if self.settings.resume.is_zero() {
+            // A reload may bring resumes back: what is kept has no gap.
+            self.replay_bytes -= sent.bytes;
+            (sent.events, sent.bytes) = (VecDeque::new(), 0);
+        } else {
             sent.bytes += text.size();
             self.replay_bytes += text.size();
             sent.events.push_back(text.clone());

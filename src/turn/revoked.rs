@@ -1,4 +1,6 @@
 //! Credentials that end before their time: those of a member that left its room, and what the operator takes back.
+//!
+//! They are remembered until the process ends: a restart forgets them, and only another secret is for good.
 
 use std::collections::HashMap;
 use std::sync::Arc;

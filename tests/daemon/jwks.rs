@@ -92,12 +92,16 @@ fn answer_on(mut stream: impl Read + Write, answer: &Mutex<String>, asked: &Atom
 
 /// Signs tokens.
 struct Signer {
-    id: &'static str,
+    id: Option<&'static str>,
     key: rcgen::KeyPair,
 }
 
 impl Signer {
     fn new(id: &'static str) -> Self {
+        Self::with(Some(id))
+    }
+
+    fn with(id: Option<&'static str>) -> Self {
         Self { id, key: rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap() }
     }
 
@@ -109,7 +113,7 @@ impl Signer {
     }
 
     fn token(&self) -> String {
-        let header = Header { kid: Some(self.id.into()), ..Header::new(Algorithm::ES256) };
+        let header = Header { kid: self.id.map(Into::into), ..Header::new(Algorithm::ES256) };
         let key = EncodingKey::from_ec_pem(self.key.serialize_pem().as_bytes()).unwrap();
         encode(&header, &json!({"exp": unix_now() + 600, "name": "Alice", "may-relay": true}), &key).unwrap()
     }
@@ -205,6 +209,13 @@ fn keys_are_fetched_and_followed_when_they_change_and_old_ones_stay_when_they_ca
     provider.publishes(&[&third, &fourth]);
     cool_down();
     assert_eq!((ice(&fourth).status, ice(&second).status), (200, 401));
+
+    // A reload that changes how to look keeps what is there, too, though it can't be had now.
+    provider.says("500 Internal Server Error", "", "");
+    daemon.rewrite("jwks-cooldown = \"1s\"", "jwks-cooldown = \"2s\"");
+    assert!(daemon.ctl(&["reload"]).status.success());
+    daemon.logged(&["WARN", "the 2 of before stay in force"]);
+    assert_eq!(greeted(&daemon, &fourth.token()), "welcome");
 }
 
 #[test]
@@ -234,4 +245,29 @@ fn on_this_machine_it_can_do_without_tls_and_comes_back_when_the_answer_says_so(
     assert!(poll(|| (provider.asked() >= 2).then_some(())).is_some(), "it looks again by itself");
     daemon.logged(&["2 keys for tokens"]);
     assert_eq!(greeted(&daemon, &second.token()), "welcome");
+}
+
+#[test]
+fn keys_without_an_id_are_followed_when_they_change() {
+    let (first, second, third, named) =
+        (Signer::with(None), Signer::with(None), Signer::with(None), Signer::new("1"));
+    let provider = Provider::start(false);
+    provider.publishes(&[&first]);
+    let daemon = daemon(&provider, "http", "");
+    assert_eq!(greeted(&daemon, &first.token()), "welcome");
+    assert_eq!(provider.asked(), 1, "the key is there");
+    // Neither the token nor the key that is there has a name.
+    provider.publishes(&[&second]);
+    cool_down();
+    assert_eq!(greeted(&daemon, &second.token()), "welcome");
+    // The token names a key, and the one that is there has no name.
+    provider.publishes(&[&second, &named]);
+    cool_down();
+    assert_eq!(greeted(&daemon, &named.token()), "welcome");
+    // Nor is this a way to make it look more often.
+    let before = provider.asked();
+    for _ in 0..10 {
+        assert_eq!(greeted(&daemon, &third.token()), "unauthorized");
+    }
+    assert!(provider.asked() <= before + 2, "{} looks", provider.asked() - before);
 }

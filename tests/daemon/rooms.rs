@@ -68,6 +68,8 @@ fn a_client_gets_in_by_tls_and_is_told_what_is_refused() {
         let refused = bob.next().await.unwrap();
         assert!(matches!(&refused, Event::Refused { code, .. } if code == "peer_not_found"), "{refused:?}");
         bob.request("set", json!({"key": "topic", "value": "plans"})).await.unwrap();
+        let no_fields = bob.request("set", json!(["key"])).await;
+        assert!(matches!(no_fields, Err(Error::Options(_))), "{no_fields:?}");
         bob.leave().await.unwrap();
         bob.close().await.unwrap();
 
@@ -86,6 +88,7 @@ fn a_client_gets_in_by_tls_and_is_told_what_is_refused() {
         assert_eq!((peer, you.offerer), (&there.me, false));
         assert_eq!((key.as_str(), value), ("topic", &Some(json!("plans"))));
         assert_eq!(*left, Presence::Leave { peer: there.me.clone(), reason: None });
+        alice.request("bye", Value::Null).await.unwrap();
     });
 }
 

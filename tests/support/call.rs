@@ -8,6 +8,8 @@ const TRICKLES: usize = 4;
 
 /// One side of it. Returns when all of the other side's is there; who leaves then may cut the other one off.
 pub async fn call(client: &mut Client, room: &str) -> Result<(), Error> {
+    // Not the default, or nobody would notice that it gets lost.
+    let generation = 1;
     let joined = client.join(Join::room(room)).await?;
     // A bit of both sides is in it, so that no other's is taken for it.
     let description =
@@ -16,18 +18,19 @@ pub async fn call(client: &mut Client, room: &str) -> Result<(), Error> {
                            "sdpMid": "0", "sdpMLineIndex": 0, "usernameFragment": room});
     if let [peer] = &joined.peers[..] {
         assert!(peer.you.offerer, "the later one offers");
-        client.describe(&peer.peer, description("offer")).await?;
+        client.describe(&peer.peer, generation, description("offer")).await?;
     }
     let (mut described, mut trickled, mut sent) = (false, 0, false);
     while !(described && trickled == TRICKLES) {
         let from = match client.next().await? {
             Event::Signal(signal) => {
+                assert_eq!(signal.generation, generation);
                 if let Some(theirs) = signal.description {
                     let kind = if joined.peers.is_empty() { "offer" } else { "answer" };
                     assert_eq!(theirs, description(kind), "byte for byte, and once");
                     assert!(!std::mem::replace(&mut described, true));
                     if kind == "offer" {
-                        client.describe(&signal.from, description("answer")).await?;
+                        client.describe(&signal.from, signal.generation, description("answer")).await?;
                     }
                 }
                 if let Some(theirs) = signal.candidates {
@@ -44,7 +47,7 @@ pub async fn call(client: &mut Client, room: &str) -> Result<(), Error> {
         };
         if !std::mem::replace(&mut sent, true) {
             for _ in 0..TRICKLES {
-                client.candidates(&from, vec![candidate.clone()]).await?;
+                client.candidates(&from, generation, vec![candidate.clone()]).await?;
             }
         }
     }

@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
 use super::super::connect;
@@ -31,19 +32,22 @@ pub(super) struct Page {
     pub(super) max_age: Option<Duration>,
 }
 
-/// Whom the server's certificate may come from.
-pub(super) fn trust(source: &JwksSource) -> Result<Arc<ClientConfig>, String> {
-    tls::trusting(source.ca.as_deref()).map_err(|error| format!("rooms.jwt.jwks-ca-file: {error}"))
+/// Whom the server's certificate may come from; of the machine's authorities those that it has now.
+async fn trust(source: &JwksSource) -> Result<Arc<ClientConfig>, String> {
+    let ca = source.ca.clone();
+    // It reads files.
+    let trust = spawn_blocking(move || tls::trusting(ca.as_deref())).await.map_err(said)?;
+    trust.map_err(|error| format!("rooms.jwt.jwks-ca-file: {error}"))
 }
 
 /// Looks once. How long that may take is for the caller to say.
-pub(super) async fn look(source: &JwksSource, trust: &Arc<ClientConfig>) -> Result<Page, String> {
+pub(super) async fn look(source: &JwksSource) -> Result<Page, String> {
     let tcp = reach(source).await?;
     if !source.secure {
         return get(source, tcp).await;
     }
     let name = ServerName::try_from(source.host.clone()).map_err(said)?;
-    let tls = TlsConnector::from(trust.clone()).connect(name, tcp).await;
+    let tls = TlsConnector::from(trust(source).await?).connect(name, tcp).await;
     get(source, tls.map_err(|error| format!("no TLS: {error}"))?).await
 }
 

@@ -4,7 +4,7 @@
 //!                        ┌── refresh, or sooner where the server says so; after a failure ever later ──┐
 //!   JwksSource ─► Jwks ──┴─► fetch.rs: GET ─► good? ─► Keys ─► tokens.rs                               │
 //!                  ▲                            no: the old keys stay, and the log says why            │
-//!   a token names a key that is not there: look again, at most once per cooldown ──────────────────────┘
+//!   a token of a key that is not there: look again, at most once per cooldown ─────────────────────────┘
 //! ```
 //! Whoever shows such a token waits for the look, a little while: nobody is turned away because keys have changed.
 
@@ -59,11 +59,16 @@ impl JwksSource {
         }
     }
 
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.path)
+    }
+
     /// For the log: without the query, which may hold a secret.
     fn shown(&self) -> String {
-        let scheme = if self.secure { "https" } else { "http" };
-        let path = self.path.split('?').next().unwrap_or_default();
-        format!("{scheme}://{}{path}", self.authority())
+        let mut url = self.url();
+        url.truncate(url.find('?').unwrap_or(url.len()));
+        url
     }
 }
 
@@ -91,10 +96,10 @@ impl Drop for Jwks {
 }
 
 impl Jwks {
-    /// Begins with a first look. Must be called in a tokio runtime.
-    pub(super) fn follow(source: JwksSource, counters: Arc<Counters>) -> Self {
+    /// Begins with a first look; until it brings others, these keys are good. Must be called in a tokio runtime.
+    pub(super) fn follow(source: JwksSource, keys: Arc<Keys>, counters: Arc<Counters>) -> Self {
         let state = Arc::new(State {
-            keys: ArcSwap::default(),
+            keys: ArcSwap::new(keys),
             looks: watch::Sender::new(0),
             wanted: Notify::new(),
             resting: AtomicBool::new(false),
@@ -117,11 +122,13 @@ impl Jwks {
     }
 
     /// If there is no key for a token, waits a little while for a look that may bring it: not as long as a client has for
-    /// its hello.
+    /// its hello. There is one if it has the id that the token names, or has signed it.
     pub(super) async fn prepare(&self, token: &str, live: &Live, counters: &Counters) {
         let Ok(header) = decode_header(token) else { return };
         let mut looks = self.state.looks.subscribe();
-        if live.tokens.keys().has(&header) || self.state.keys.load().has(&header) {
+        let fetched = self.keys();
+        let named = live.tokens.keys().has_named(&header) || fetched.has_named(&header);
+        if named || live.tokens.verify(token, &fetched).is_ok() {
             return;
         }
         self.refresh();
@@ -135,13 +142,9 @@ impl Jwks {
 impl State {
     async fn run(self: Arc<Self>, source: JwksSource, counters: Arc<Counters>) {
         let url = source.shown();
-        let trust = match fetch::trust(&source) {
-            Ok(trust) => trust,
-            Err(why) => return log::error!("no keys from {url}: {why}"),
-        };
         let mut failures: u32 = 0;
         loop {
-            let look = timeout(source.timeout, fetch::look(&source, &trust)).await;
+            let look = timeout(source.timeout, fetch::look(&source)).await;
             let look = look.unwrap_or_else(|_| Err(format!("no answer within {:?}", source.timeout)));
             let found = look.and_then(|page| {
                 let keys = Keys::of_jwks(&page.body).and_then(Keys::public);

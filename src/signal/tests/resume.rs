@@ -1,5 +1,7 @@
 //! A lost connection, as stories.
 
+use std::time::Duration;
+
 use super::world::{World, story, story_with};
 use crate::signal::Settings;
 
@@ -74,6 +76,33 @@ fn who_comes_too_late_begins_anew() {
         "#,
     );
     assert_eq!(world.rooms.counters().lapsed, 1);
+    world.end();
+}
+
+#[test]
+fn after_a_time_without_resumes_nobody_is_told_that_nothing_is_missing() {
+    let mut world = two(Settings::default());
+    world.rooms.set_settings(Settings { resume: Duration::ZERO, ..Settings::default() });
+    world.play(
+        r#"
+        bob -> {"type":"message","data":"not kept"}
+        alice <- {"type":"message","seq":3,"from":"p_bob","to":null,"data":"not kept"}
+        "#,
+    );
+    world.rooms.set_settings(Settings::default());
+    world.play(
+        r#"
+        bob -> {"type":"message","data":"kept"}
+        alice <- {"type":"message","seq":4,"from":"p_bob","to":null,"data":"kept"}
+        alice drops
+        bob <- {"type":"peer","seq":2,"event":"away","peer":"p_alice"}
+        alice opens
+        alice -> {"type":"hello","resume":{"session":"s_alice","secret":"r_alice","seq":2}}
+        bob <- {"type":"peer","seq":3,"event":"leave","peer":"p_alice"}
+        bob <- {"type":"room","seq":4,"locked":false,"moderators":["p_bob"],"by":null}
+        "#,
+    );
+    world.play(&format!("alice <- {}", welcome("alice2", false, "null")));
     world.end();
 }
 
