@@ -151,7 +151,7 @@ function render() {
   } else {
     $("nat").textContent = t("dNotYet");
   }
-  const number = (value, digits, unit) => (typeof value === "number" ? `${value.toFixed(digits)} ${unit}` : "–");
+  const number = (value, digits, unit) => (Number.isFinite(value) ? `${value.toFixed(digits)} ${unit}` : "–");
   $("rtt").textContent = number(figures?.rttMs, 1, "ms");
   $("jitter").textContent = number(figures?.jitterMs, 1, "ms");
   $("loss").textContent = number(figures?.loss * 100, 1, "%");

@@ -139,6 +139,11 @@ class Socket {
   }
 }
 
+const POST_BYTES = 60_000;
+/** A browser sends a little less than 64 KiB after its page is gone. */
+const KEPT_ALIVE_BYTES = 64_000;
+const bytesOf = (text) => new TextEncoder().encode(text).length;
+
 /** The same messages where no WebSocket gets through: events down, one POST at a time up. */
 class Events {
   open = false;
@@ -192,8 +197,10 @@ class Events {
     if (this.#busy || !this.open || (this.#waiting.length === 0 && !sign)) return;
     this.#busy = true;
     try {
-      const reply = await this.#post(this.#waiting.splice(0, 64));
-      if (!reply.ok) throw new Error(`status ${reply.status}`);
+      const messages = this.#batch();
+      const reply = await this.#post(messages);
+      if (reply.status === 413 && messages.length === 1) this.#tooLarge(messages[0]);
+      else if (!reply.ok) throw new Error(`status ${reply.status}`);
     } catch {
       this.#end(1006, "");
     }
@@ -201,9 +208,22 @@ class Events {
     if (this.#waiting.length) this.#flush();
   }
 
+  /** The rooms have not seen it, and never will. */
+  #tooLarge(text) {
+    const { id } = JSON.parse(text);
+    this.#to?.received(JSON.stringify({ type: "error", id, code: "too_large", message: "The message is too large" }));
+  }
+
+  /** What goes with one POST: at least one message, and otherwise no more than the server takes at a time. */
+  #batch() {
+    let bytes = 0;
+    const end = this.#waiting.findIndex((text, at) => (bytes += bytesOf(text)) > POST_BYTES && at > 0);
+    return this.#waiting.splice(0, end < 0 ? 64 : Math.min(end, 64));
+  }
+
   #post(messages) {
     const body = `{"connection":${JSON.stringify(this.#connection)},"messages":[${messages.join(",")}]}`;
-    return fetch(this.#url, { method: "POST", body, keepalive: body.length < 60000 });
+    return fetch(this.#url, { method: "POST", body, keepalive: bytesOf(body) < KEPT_ALIVE_BYTES });
   }
 
   #end(code, reason) {
@@ -276,6 +296,14 @@ export class Room extends Emitter {
   #iceTimer = null;
   #first = null; // { resolve, reject } of join()
   #network = () => this.#networkChanged();
+  /** "wifi", "cellular"; unknown to most browsers. Chromium tells of each new guess at the speed, too: no new network. */
+  #networkType = globalThis.navigator?.connection?.type;
+  #networkTold = () => {
+    const { type } = globalThis.navigator.connection;
+    if (type === this.#networkType) return;
+    this.#networkType = type;
+    this.#networkChanged();
+  };
   // A browser closes a WebSocket with a word; of an EventSource the server would only see that it is lost, and wait.
   #gone = () => { if (this.transport === "sse") this.leave(); };
   #woken = () => { if (this.state === "joined" && !document.hidden) this.#probe(); };
@@ -310,7 +338,7 @@ export class Room extends Emitter {
       this.#wasMember = returning === true;
       signal?.addEventListener("abort", () => { if (this.#first) this.#leave(signal.reason); }, { once: true });
       globalThis.addEventListener?.("online", this.#network);
-      globalThis.navigator?.connection?.addEventListener?.("change", this.#network);
+      globalThis.navigator?.connection?.addEventListener?.("change", this.#networkTold);
       globalThis.document?.addEventListener("visibilitychange", this.#woken);
       globalThis.addEventListener?.("pagehide", this.#gone);
       this.#connect();
@@ -498,7 +526,7 @@ export class Room extends Emitter {
 
   #stop() {
     globalThis.removeEventListener?.("online", this.#network);
-    globalThis.navigator?.connection?.removeEventListener?.("change", this.#network);
+    globalThis.navigator?.connection?.removeEventListener?.("change", this.#networkTold);
     globalThis.document?.removeEventListener("visibilitychange", this.#woken);
     globalThis.removeEventListener?.("pagehide", this.#gone);
     clearTimeout(this.#iceTimer);
@@ -1072,9 +1100,10 @@ export class Peer extends Emitter {
   }
 
   async #restart(pc, anyway = false) {
-    const bad = this.failed ? ["failed", "disconnected", "new"] : ["failed", "disconnected"];
-    const down = () => pc === this.pc && (anyway || bad.some(
-      (state) => state === pc.iceConnectionState || state === pc.connectionState));
+    // What took too long is down until it is connected, whatever the browser calls it.
+    const bad = () => (this.failed ? pc.connectionState !== "connected"
+      : [pc.iceConnectionState, pc.connectionState].some((state) => state === "failed" || state === "disconnected"));
+    const down = () => pc === this.pc && (anyway || bad());
     if (!down() || pc.signalingState === "closed" || (anyway && !pc.remoteDescription)) return;
     if (!anyway && ["connected", "completed"].includes(pc.iceConnectionState)) {
       this.#broken(pc, new Error("there is a path, but no encrypted connection over it"));
@@ -1091,7 +1120,8 @@ export class Peer extends Emitter {
     this.relayed = false;
     this.errors = []; // of what is tried now
     pc.restartIce(); // an offer follows through onnegotiationneeded
-    this.#repairIn(RESTART_AFTER_MS); // nothing may come of it, not even a change of state
+    // Nothing may come of it, not even a change of state. What failed as a whole gets the time it had at first.
+    this.#repairIn(this.failed ? CONNECT_WITHIN_MS : RESTART_AFTER_MS);
   }
 
   _configure(config) {

@@ -212,8 +212,10 @@ async fn write(outbox: &Outbox, to: &mpsc::Sender<Bytes>) {
     }
 }
 
-/// A message as an event. JSON has no line breaks but those that are escaped.
+/// A message as an event. JSON has line breaks between its tokens only (in strings they are escaped), and what clients
+/// send is passed on as it is: a space does as well, and keeps the event in one line.
 fn event(session: &mut String, text: &str) -> String {
+    let text = &*text.replace(['\r', '\n'], " ");
     let Ok(head) = serde_json::from_str::<Head<'_>>(text) else { return format!("data: {text}\n\n") };
     let mut seq = head.seq;
     if let ("welcome", Some(id), Some(secret)) = (head.kind, head.session, head.secret) {

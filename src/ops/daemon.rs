@@ -6,10 +6,11 @@
 //! ```
 
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ::log::{error, info, warn};
 use serde::Serialize;
@@ -175,6 +176,9 @@ impl Daemon {
         let relay = self.control.bind(&next.net()).map_err(|error| vec![error.to_string()])?;
         let web = self.http.bind(&next.http()).map_err(|error| vec![error.to_string()])?;
 
+        if let Some(plan) = &next.acme {
+            plan.begin(self.clock.now().unix);
+        }
         log::configure(&next.config.log);
         log::show(next.interfaces.iter().copied().chain(next.relay_addresses.iter().map(|r| r.announced)));
         notes.extend(say_what_listens(&next, &relay, &web));
@@ -212,9 +216,8 @@ impl Daemon {
     }
 
     /// What shows that the files have changed. `None`: there are none.
-    fn stamps(&self) -> Option<[Option<(SystemTime, u64)>; 2]> {
+    fn stamps(&self) -> Option<[Option<Stamp>; 2]> {
         let setup = lock(&self.setup);
-        let stamp = |path: &Path| path.metadata().ok().and_then(|m| Some((m.modified().ok()?, m.len())));
         setup.config.tls.as_ref().map(|files| [stamp(&files.certificate), stamp(&files.key)])
     }
 
@@ -416,7 +419,46 @@ fn say_what_listens(next: &Setup, relay: &net::Rebound, web: &http::Rebound) -> 
     notes
 }
 
+/// What of a file another content changes, and another owner or mode, too: one that was refused for them is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// `None`: it is not there.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = path.metadata().ok()?;
+    Some(Stamp {
+        length: file.len(),
+        modified: (file.mtime(), file.mtime_nsec()),
+        changed: (file.ctime(), file.ctime_nsec()),
+    })
+}
+
 /// What a thread that panicked has left is whole: each change is one assignment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn another_mode_makes_a_file_worth_another_try() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("privkey.pem");
+        assert_eq!(stamp(&path), None);
+        fs::write(&path, "key").unwrap();
+        let first = stamp(&path);
+        assert!(first.is_some() && stamp(&path) == first);
+        // The clock of a file system ticks a few hundred times a second.
+        std::thread::sleep(Duration::from_millis(30));
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        assert_ne!(stamp(&path), first);
+    }
 }

@@ -82,6 +82,9 @@ pub fn serve(config: Config, path: Option<&Path>) -> ExitCode {
 fn run(config: Config, path: Option<&Path>) -> Result<(), StartError> {
     let clock = Clock::start();
     let setup = Setup::new(config, systemd::listeners())?;
+    if let Some(plan) = &setup.acme {
+        plan.begin(clock.now().unix);
+    }
     log::show(setup.interfaces.iter().copied().chain(setup.relay_addresses.iter().map(|r| r.announced)));
 
     let admission = Admission::new(setup.streams());

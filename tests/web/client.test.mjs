@@ -255,6 +255,25 @@ test("shared values, moderators, history", async () => {
   room.leave();
 });
 
+test("another guess at the speed is no other network", async () => {
+  const connection = Object.assign(new EventTarget(), { type: "wifi" });
+  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  Object.defineProperty(globalThis, "navigator", { value: { connection, onLine: true }, configurable: true });
+  try {
+    const room = await joined();
+    const [link] = links;
+    connection.dispatchEvent(new Event("change"));
+    assert.equal(link.last("ready"), undefined);
+    connection.type = "cellular";
+    connection.dispatchEvent(new Event("change"));
+    assert.equal(link.last("ready").type, "ready");
+    room.leave();
+  } finally {
+    delete globalThis.navigator;
+    if (before) Object.defineProperty(globalThis, "navigator", before);
+  }
+});
+
 test("where no WebSocket opens, events and POSTs carry the same", async () => {
   const posted = [];
   let source = null;
@@ -263,7 +282,14 @@ test("where no WebSocket opens, events and POSTs carry the same", async () => {
     close() { this.closed = true; }
   };
   const before = globalThis.fetch;
-  globalThis.fetch = async (url, { body }) => { posted.push(...JSON.parse(body).messages); return { ok: true, url }; };
+  const posts = [];
+  globalThis.fetch = async (url, { body, keepalive }) => {
+    const bytes = Buffer.byteLength(body);
+    posts.push({ bytes, keepalive });
+    if (bytes > 131072) return { ok: false, status: 413 };
+    posted.push(...JSON.parse(body).messages);
+    return { ok: true, url };
+  };
   const named = (name, data) => source.dispatchEvent(new MessageEvent(name, { data: JSON.stringify(data) }));
   try {
     const room = new Room(OPTIONS);
@@ -282,6 +308,21 @@ test("where no WebSocket opens, events and POSTs carry the same", async () => {
     assert.equal(posted[1].type, "join");
     source.onmessage({ data: JSON.stringify({ type: "joined", id: posted[1].id, seq: 1, self: "p_1", peers: [] }) });
     await done;
+
+    // Many at once go in as many posts as it takes; one that no post can hold is refused, and holds up no other.
+    posts.length = 0;
+    const texts = Array.from({ length: 5 }, (_, i) => String(i).repeat(25000));
+    const sent = texts.map((text) => room.post(text).catch((error) => error.code));
+    const tooLong = room.post("\u96e8".repeat(60000)).catch((error) => error.code);
+    const last = room.post("last").catch((error) => error.code);
+    for (let i = 0; i < 20; i++) await settle();
+    assert.equal(await tooLong, "too_large");
+    assert.deepEqual(posted.slice(-6).map(({ data }) => data), [...texts, "last"]);
+    assert(posts.every(({ bytes, keepalive }) => keepalive === bytes < 64000), JSON.stringify(posts));
+    for (const { id } of posted.slice(-6)) source.onmessage({ data: JSON.stringify({ type: "ok", id }) });
+    await Promise.all([...sent, last]);
+    assert.equal(source.closed, undefined);
+
     room.leave();
     await settle();
     assert.equal(posted.at(-1).type, "bye");

@@ -153,10 +153,24 @@ test("a browser that never says 'failed' is not waited for", async (t) => {
   await pass(200);
   assert.deepEqual([peer.failed, failures, reports], [true, [true], ["failed"]]);
   assert.equal(pc.restarts, 1);
-  // What is still being checked is not disturbed.
+  // What is being checked now has as long again.
   pc.become("checking", "connecting");
-  await pass(60000);
+  await pass(14800);
   assert.equal(pc.restarts, 1);
+  await pass(5000);
+  assert.equal(pc.restarts, 2);
+  pc.become("connected");
+  await pass(60000);
+  assert.equal(pc.restarts, 2);
+});
+
+test("a path without encryption is not waited for: all begins anew", async (t) => {
+  const { peer, pc, pass, failures } = scene(t);
+  pc.become("connected", "connecting");
+  await pass(14900);
+  assert.equal(peer.pc, pc);
+  await pass(200);
+  assert.deepEqual([peer.pc === pc, failures, reports], [false, [true], ["failed"]]);
 });
 
 test("with a path in time there is no failure", async (t) => {

@@ -18,6 +18,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
+use super::super::connect;
 use super::JwksSource;
 use crate::net::tls;
 
@@ -41,7 +42,7 @@ async fn trust(source: &JwksSource) -> Result<Arc<ClientConfig>, String> {
 
 /// Looks once. How long that may take is for the caller to say.
 pub(super) async fn look(source: &JwksSource) -> Result<Page, String> {
-    let tcp = connect(source).await?;
+    let tcp = reach(source).await?;
     if !source.secure {
         return get(source, tcp).await;
     }
@@ -50,18 +51,12 @@ pub(super) async fn look(source: &JwksSource) -> Result<Page, String> {
     get(source, tls.map_err(|error| format!("no TLS: {error}"))?).await
 }
 
-async fn connect(source: &JwksSource) -> Result<TcpStream, String> {
+async fn reach(source: &JwksSource) -> Result<TcpStream, String> {
     let addresses = lookup_host((source.host.as_str(), source.port)).await;
     let addresses = addresses.map_err(|error| format!("no address: {error}"))?;
-    let mut why = "no address to go to".to_owned();
     // Without TLS the name of this machine must not lead away from it.
-    for address in addresses.filter(|address| source.secure || address.ip().is_loopback()) {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => why = format!("no connection to {address}: {error}"),
-        }
-    }
-    Err(why)
+    let addresses: Vec<_> = addresses.filter(|address| source.secure || address.ip().is_loopback()).collect();
+    connect(&addresses, source.timeout).await.map_err(|error| error.to_string())
 }
 
 async fn get(

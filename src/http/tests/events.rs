@@ -111,6 +111,13 @@ async fn by_events_and_posts_the_rooms_are_the_same() {
     bob.send(r#"{"type":"message","data":"line\nbreak"}"#).await;
     assert_eq!(alice.hear("message").await.data["data"], "line\nbreak");
 
+    bob.send("{\"type\":\"message\",\"data\":{\r\n\n\"a\":\n1}}").await;
+    assert_eq!(
+        alice.hear("message").await.data["data"],
+        json!({"a": 1}),
+        "line breaks are JSON's, not the stream's"
+    );
+
     alice.send(&world, &[]).await;
     alice.send(&world, &[json!({"type": "bye"})]).await;
     alice.hear("bye").await;

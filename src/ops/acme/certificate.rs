@@ -55,10 +55,15 @@ pub(super) mod tests {
 
     /// As an order leaves it.
     pub(in crate::ops::acme) fn made(names: &[&str]) -> Zeroizing<String> {
+        made_until(2027, names)
+    }
+
+    /// Until the 30th of January of that year.
+    pub(in crate::ops::acme) fn made_until(year: i32, names: &[&str]) -> Zeroizing<String> {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut parameters = rcgen::CertificateParams::new(names).unwrap();
         parameters.not_before = rcgen::date_time_ymd(2026, 11, 1);
-        parameters.not_after = rcgen::date_time_ymd(2027, 1, 30);
+        parameters.not_after = rcgen::date_time_ymd(year, 1, 30);
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = parameters.self_signed(&key).unwrap();
         (key.serialize_pem() + &certificate.pem()).into()

@@ -13,10 +13,11 @@ use hyper::header::{HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::http;
 use crate::net::tls;
 
 /// For one request, from the name's resolution to the end of the answer.
@@ -47,7 +48,8 @@ impl Https {
         let named = HeaderValue::from_str(authority.as_str()).map_err(|_| invalid("not a host"))?;
         request.headers_mut().insert(HOST, named);
 
-        let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(443))).await?;
+        let addresses: Vec<_> = lookup_host((host, authority.port_u16().unwrap_or(443))).await?.collect();
+        let stream = http::connect(&addresses, PATIENCE).await?;
         let stream = self.0.connect(name, stream).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;

@@ -1,7 +1,7 @@
 //! Certificates that the daemon gets by itself, from an ACME server (RFC 8555).
 //!
 //! ```text
-//! start: store.rs ─► what was kept is shown, else a self-signed one
+//! start: store.rs ─► the best of what was kept is shown (shown.rs), else a self-signed one
 //!          │
 //!          ▼              schedule.rs                    order.rs ◄─► client.rs ◄─► ACME server
 //!     wait until ◄─ renewal, or pause after a failure ◄─┬─ failed: the old one stays, a warning
@@ -13,7 +13,10 @@ mod certificate;
 mod client;
 mod order;
 mod schedule;
+mod shown;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::PathBuf;
@@ -29,9 +32,10 @@ use super::{StartError, state};
 use crate::config;
 use crate::http::Challenges;
 use crate::net::clock::Clock;
-use crate::net::tls::{self, Certificates};
+use crate::net::tls;
 use certificate::Certificate;
 use schedule::{Jitter, span};
+use shown::Shown;
 use store::Store;
 
 /// For a whole order.
@@ -44,7 +48,7 @@ const NAP: Duration = Duration::from_secs(600);
 pub(super) struct Plan {
     settings: config::Acme,
     store: Arc<Store>,
-    certificates: Arc<Certificates>,
+    shown: Arc<Shown>,
     challenges: Challenges,
 }
 
@@ -64,20 +68,19 @@ impl Plan {
         let root = root.ok_or(StartError::NoStateDirectory)?;
         let unusable = |error| StartError::Acme { path: root.clone(), error };
         let store = Arc::new(Store::open(&root, &settings.directory).map_err(unusable)?);
+        // It knows what could not be written.
+        let known = before.map(|before| before.store.clone()).filter(|known| known.is_same(&store));
+        let shown = match before {
+            Some(before) => before.shown.clone(),
+            None => Arc::new(Shown::self_signed(names)?),
+        };
         let (settings, challenges) = (settings.clone(), challenges.clone());
-        if let Some(before) = before {
-            let certificates = before.certificates.clone();
-            return Ok(Some(Self { settings, store, certificates, challenges }));
-        }
-        let certificates = Certificates::new(tls::self_signed_pair(names)?);
-        let plan = Self { settings, store, certificates, challenges };
-        plan.show_kept();
-        Ok(Some(plan))
+        Ok(Some(Self { settings, store: known.unwrap_or(store), shown, challenges }))
     }
 
     /// The configuration of listeners that show its certificate.
     pub(super) fn tls(&self) -> Result<Arc<rustls::ServerConfig>, StartError> {
-        Ok(self.certificates.configuration().map_err(tls::TlsError::from)?)
+        Ok(self.shown.listeners.configuration().map_err(tls::TlsError::from)?)
     }
 
     /// The file of the certificate.
@@ -85,14 +88,51 @@ impl Plan {
         self.store.certificate_path()
     }
 
-    /// Shows the certificate that is kept, if there is one.
-    fn show_kept(&self) -> Option<Certificate> {
-        let kept = self.store.certificate().unwrap_or_else(|why| {
+    /// Shows the best certificate there is: before its listeners do, so that the first handshake gets it.
+    pub(super) fn begin(&self, now: u64) {
+        self.take_up(now);
+    }
+
+    /// Shows the best certificate there is, and returns the one of this CA, if it is still good. Another CA's stays, or
+    /// the newest one that is kept comes, until this CA has given one for the names.
+    fn take_up(&self, now: u64) -> Option<Certificate> {
+        self.tell_unwritten(self.store.write_again());
+        let own = self.store.certificate().unwrap_or_else(|why| {
             warn!("the certificate that is kept can't be used: {why}; a new one is ordered");
             None
-        })?;
-        self.certificates.exchange(kept.shown.clone());
-        Some(kept)
+        });
+        let lives = |certificate: &Certificate| certificate.validity.not_after > now;
+        let fits =
+            |certificate: &Certificate| lives(certificate) && certificate.covers(&self.settings.domains);
+        if let Some(own) = own.as_ref().filter(|own| lives(own)) {
+            self.shown.exchange(own);
+            return Some(own.clone());
+        }
+        let current = self.shown.current();
+        if current.as_ref().is_some_and(fits) {
+            return None;
+        }
+        let others = self.store.of_others().filter(|(_, other)| fits(other));
+        if let Some((path, other)) = others.max_by_key(|(_, other)| other.validity.not_after) {
+            info!(
+                "{} is shown until the ACME server of acme.directory has given a certificate",
+                path.display()
+            );
+            self.shown.exchange(&other);
+        } else if let (None, Some(expired)) = (current, own) {
+            self.shown.exchange(&expired);
+        }
+        None
+    }
+
+    fn tell_unwritten(&self, written: io::Result<()>) {
+        if let Err(why) = written {
+            error!(
+                "{}: {why}; the new certificate is shown, and lost at the next start: {}, and reload",
+                self.path().display(),
+                way_out(&why)
+            );
+        }
     }
 
     /// A new certificate, kept.
@@ -102,13 +142,8 @@ impl Plan {
         if new.validity.not_after <= clock.now().unix {
             return Err("the CA's certificate has ended already; is the clock of this machine right?".into());
         }
-        self.certificates.exchange(new.shown.clone());
-        if let Err(why) = self.store.keep_certificate(&new) {
-            error!(
-                "{}: {why}; the new certificate is shown, and lost at the next start",
-                self.path().display()
-            );
-        }
+        self.shown.exchange(&new);
+        self.tell_unwritten(self.store.keep_certificate(&new));
         Ok(new)
     }
 }
@@ -129,9 +164,9 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    fn look_forward(&mut self, held: Option<&Certificate>, next: u64) {
-        self.names = held.map(|held| held.names.clone()).unwrap_or_default();
-        self.expires = held.map(|held| held.validity.not_after);
+    fn look_forward(&mut self, shown: Option<Certificate>, next: u64) {
+        self.expires = shown.as_ref().map(|shown| shown.validity.not_after);
+        self.names = shown.map(|shown| shown.names).unwrap_or_default();
         self.next_attempt = Some(next);
     }
 }
@@ -190,7 +225,7 @@ impl Keeper {
 
     /// Orders and renews, for ever.
     async fn keep(&self, plan: &Plan) {
-        let mut held = plan.show_kept();
+        let mut held = plan.take_up(self.clock.now().unix);
         let (mut failures, mut pause) = (0, Duration::ZERO);
         let mut jitter = jitter();
         self.change(|standing| standing.failure = None);
@@ -199,7 +234,7 @@ impl Keeper {
             let fits = held.as_ref().filter(|held| held.covers(&plan.settings.domains));
             let due = fits.map_or(now, |held| schedule::renewal(held.validity, jitter));
             let next = due.max(now + pause.as_secs());
-            self.change(|standing| standing.look_forward(held.as_ref(), next));
+            self.change(|standing| standing.look_forward(plan.shown.current(), next));
             self.sleep_until(next).await;
             match plan.order(self.clock).await {
                 Ok(new) => {
@@ -211,7 +246,7 @@ impl Keeper {
                 Err(why) => {
                     failures += 1;
                     pause = schedule::pause(failures, self::jitter());
-                    self.tell_failure(why, held.as_ref(), pause);
+                    self.tell_failure(why, plan.shown.current(), pause);
                 }
             }
         }
@@ -241,9 +276,9 @@ impl Keeper {
         });
     }
 
-    fn tell_failure(&self, why: String, held: Option<&Certificate>, pause: Duration) {
+    fn tell_failure(&self, why: String, shown: Option<Certificate>, pause: Duration) {
         let at = self.clock.now().unix;
-        let stays = match held.map(|held| held.validity.not_after.saturating_sub(at)) {
+        let stays = match shown.map(|shown| shown.validity.not_after.saturating_sub(at)) {
             None => "the self-signed one stays".into(),
             Some(0) => "the old one stays, and has EXPIRED".into(),
             Some(left) => format!("the old one stays, good for {}", span(left)),
@@ -267,7 +302,7 @@ fn jitter() -> Jitter {
 pub(super) fn way_out(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "let the user that runs ternd write there, or set acme.state-dir to where it can"
+            "let the user that runs ternd read and write there, or set acme.state-dir to where it can"
         }
         _ => "set acme.state-dir to another place",
     }

@@ -9,6 +9,7 @@
 //! What enters: the configuration and what is kept. What leaves: a certificate that fits it, or why there is none.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ use super::Plan;
 use super::certificate::Certificate;
 use super::client::Https;
 use super::store::Account;
-use crate::config::Challenge;
+use super::way_out;
+use crate::config::{Challenge, ExternalAccount};
 use crate::net::tls;
 
 /// How often the CA is asked whether it is done, and until when.
@@ -102,11 +104,17 @@ fn other(why: impl ToString) -> Error {
 /// The account that is kept, or a new one.
 async fn account(plan: &Plan, client: &Https) -> Result<instant_acme::Account, Error> {
     let settings = &plan.settings;
+    let unkept = |what: &str, error: io::Error| {
+        other(format!("{}: {what}: {error}; {}", plan.store.account_path().display(), way_out(&error)))
+    };
     let builder = instant_acme::Account::builder_with_http(Box::new(client.clone()));
     let contact = settings.email.as_ref().map(|email| format!("mailto:{email}"));
     let contact: Vec<&str> = contact.as_deref().into_iter().collect();
-    let (account, kept) = match plan.store.account::<AccountCredentials>() {
-        Some(kept) => {
+    let external = settings.external_account.as_ref();
+    let kept = plan.store.account::<AccountCredentials>();
+    let kept = kept.map_err(|error| unkept("the account that is kept can't be read", error))?;
+    let (account, keep) = match kept.filter(|kept| is_bound(kept, external)) {
+        Some(mut kept) => {
             // They have no clone.
             let copy = serde_json::from_value(serde_json::to_value(&kept.credentials)?)?;
             let account = builder.from_credentials(copy).await?;
@@ -114,19 +122,28 @@ async fn account(plan: &Plan, client: &Https) -> Result<instant_acme::Account, E
                 return Ok(account);
             }
             account.update_contacts(&contact).await?;
-            (account, kept.credentials)
+            kept.email.clone_from(&settings.email);
+            (account, kept)
         }
         None => {
+            plan.store.probe().map_err(|error| unkept("no account could be kept, so none is made", error))?;
             let new =
                 NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-            let external = settings.external_account.as_ref();
-            let external = external.map(|bound| ExternalAccountKey::new(bound.id.clone(), &bound.key));
-            builder.create(&new, settings.directory.clone(), external.as_ref()).await?
+            let key = external.map(|bound| ExternalAccountKey::new(bound.id.clone(), &bound.key));
+            let (account, credentials) =
+                builder.create(&new, settings.directory.clone(), key.as_ref()).await?;
+            let external = external.map(|bound| bound.id.clone());
+            (account, Account { email: settings.email.clone(), external, credentials })
         }
     };
-    let keep = Account { email: settings.email.clone(), credentials: kept };
-    plan.store.keep_account(&keep).map_err(|error| other(format!("the account can't be kept: {error}")))?;
+    plan.store.keep_account(&keep).map_err(|error| unkept("the account can't be kept", error))?;
     Ok(account)
+}
+
+/// To the external account of the configuration? Without one there, whatever it was bound to: a key that may be used
+/// once only need not stay in the configuration.
+fn is_bound<C>(account: &Account<C>, external: Option<&ExternalAccount>) -> bool {
+    external.is_none_or(|external| account.external.as_ref() == Some(&external.id))
 }
 
 /// Lays out the answer of each challenge, and says so to the CA.
@@ -202,7 +219,7 @@ impl<'a> Answers<'a> {
                 let shown =
                     tls::challenge(name, proof.digest().as_ref()).map_err(|error| error.to_string())?;
                 self.tls.insert(name.to_ascii_lowercase(), shown);
-                self.plan.certificates.answer(self.tls.clone());
+                self.plan.shown.listeners.answer(self.tls.clone());
             }
             Challenge::Http01 => {
                 self.http.insert(challenge.token.clone(), proof.as_str().to_owned());
@@ -215,7 +232,7 @@ impl<'a> Answers<'a> {
 
 impl Drop for Answers<'_> {
     fn drop(&mut self) {
-        self.plan.certificates.answer(HashMap::new());
+        self.plan.shown.listeners.answer(HashMap::new());
         self.plan.challenges.answer(HashMap::new());
     }
 }
@@ -233,6 +250,15 @@ mod tests {
         let (_, parsed) = X509CertificationRequest::from_der(&csr).unwrap();
         let extensions = format!("{:?}", parsed.requested_extensions().unwrap().collect::<Vec<_>>());
         assert!(domains.iter().all(|name| extensions.contains(name.as_str())), "{extensions}");
+    }
+
+    #[test]
+    fn an_account_is_good_for_the_external_account_it_is_bound_to() {
+        let of = |id: &str| ExternalAccount { id: id.into(), key: b"key".to_vec().into() };
+        let bound = Account { email: None, external: Some("kid-1".into()), credentials: () };
+        assert!(is_bound(&bound, Some(&of("kid-1"))) && is_bound(&bound, None));
+        assert!(!is_bound(&bound, Some(&of("kid-2"))));
+        assert!(!is_bound(&Account { external: None, ..bound }, Some(&of("kid-1"))));
     }
 
     #[test]
