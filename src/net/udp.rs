@@ -187,11 +187,17 @@ struct Run {
     open: bool,
 }
 
-/// Datagrams waiting to be sent from one socket. Holds no memory once it has seen its largest batch.
-#[derive(Default)]
+/// Datagrams waiting to be sent from one socket. There is room for [`BATCH`] from the start; it grows with the largest
+/// batch it sees.
 pub(super) struct Outgoing {
     pieces: Vec<Piece>,
     runs: Vec<Run>,
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Self { pieces: Vec::with_capacity(BATCH), runs: Vec::with_capacity(BATCH) }
+    }
 }
 
 impl Outgoing {
