@@ -26,6 +26,7 @@ const OPEN_WITHIN_MS = 8000;
 const AT_ONCE_AFTER_MS = 10000;
 const ANSWER_WITHIN_MS = 6000; // a connection that brings nothing for so long after a request is dead
 const CONNECT_WITHIN_MS = 15000; // a browser without a candidate waits for ever, and never says "failed"
+const GIVE_UP_AFTER_MS = 30000; // what is under way for so long a browser should have called "failed"
 const BATCH_MS = 20; // candidates found within this time travel in one message
 const MAX_ERRORS = 16; // of candidates, in one report
 const MAX_REBUILDS = 5; // RTCPeerConnections tried for one peer
@@ -781,6 +782,8 @@ export class Peer extends Emitter {
   #repairs = 0;
   #repairTimer = null;
   #deadline = null; // of the first path
+  #slow = null; // until this try is overdue
+  #overdue = false;
   #errors = []; // { url, code } of candidate errors, for the report
   #started = performance.now();
 
@@ -834,6 +837,7 @@ export class Peer extends Emitter {
     this.#places.clear();
     this.#switches = null;
     this.#deadline = setTimeout(() => this.#fail(), CONNECT_WITHIN_MS);
+    this.#giveTime();
     pc.onnegotiationneeded = () => this.#offer(pc);
     pc.onicecandidate = ({ candidate }) => this.#candidate(pc, candidate);
     pc.onicecandidateerror = ({ url, errorCode, errorText }) => {
@@ -869,6 +873,7 @@ export class Peer extends Emitter {
   #shut() {
     clearTimeout(this.#repairTimer);
     clearTimeout(this.#deadline);
+    clearTimeout(this.#slow);
     const { pc } = this;
     for (const event of Object.keys(RTCPeerConnection.prototype)) if (event.startsWith("on")) pc[event] = null;
     pc.close();
@@ -1037,6 +1042,8 @@ export class Peer extends Emitter {
 
   #connected() {
     clearTimeout(this.#deadline);
+    clearTimeout(this.#slow);
+    this.#overdue = false;
     this.failed = false;
     this.connectedMs ??= this.#age();
     this.#report("connected");
@@ -1091,19 +1098,30 @@ export class Peer extends Emitter {
     this.#repairTimer = setTimeout(() => this.#restart(this.pc, true), 200);
   }
 
+  /** The offerer goes first, the other side steps in if that didn't help. */
+  get #turn() { return this.offerer ? 0 : 2000; }
+
+  /** What is under way is not disturbed, but not for ever: whatever it is called then, it is tried again. */
+  #giveTime() {
+    clearTimeout(this.#slow);
+    this.#overdue = false;
+    this.#slow = setTimeout(() => {
+      this.#overdue = true;
+      this.#restart(this.pc);
+    }, GIVE_UP_AFTER_MS + this.#turn);
+  }
+
   #repairIn(ms) {
     clearTimeout(this.#repairTimer);
-    // The offerer goes first, the other side steps in if that didn't help; each failure lengthens the pause.
-    const turn = this.offerer ? 0 : 2000;
+    // Each failure lengthens the pause.
     const pause = this.#repairs === 0 ? 0 : Math.min(30000, 1000 * 2 ** this.#repairs);
-    this.#repairTimer = setTimeout(() => this.#restart(this.pc), ms + turn + pause);
+    this.#repairTimer = setTimeout(() => this.#restart(this.pc), ms + this.#turn + pause);
   }
 
   async #restart(pc, anyway = false) {
-    // What took too long is down until it is connected, whatever the browser calls it.
-    const bad = () => (this.failed ? pc.connectionState !== "connected"
-      : [pc.iceConnectionState, pc.connectionState].some((state) => state === "failed" || state === "disconnected"));
-    const down = () => pc === this.pc && (anyway || bad());
+    const bad = this.failed ? ["failed", "disconnected", "new"] : ["failed", "disconnected"];
+    const down = () => pc === this.pc && (anyway || (this.#overdue ? pc.connectionState !== "connected"
+      : bad.some((state) => state === pc.iceConnectionState || state === pc.connectionState)));
     if (!down() || pc.signalingState === "closed" || (anyway && !pc.remoteDescription)) return;
     if (!anyway && ["connected", "completed"].includes(pc.iceConnectionState)) {
       this.#broken(pc, new Error("there is a path, but no encrypted connection over it"));
@@ -1120,8 +1138,8 @@ export class Peer extends Emitter {
     this.relayed = false;
     this.errors = []; // of what is tried now
     pc.restartIce(); // an offer follows through onnegotiationneeded
-    // Nothing may come of it, not even a change of state. What failed as a whole gets the time it had at first.
-    this.#repairIn(this.failed ? CONNECT_WITHIN_MS : RESTART_AFTER_MS);
+    this.#giveTime();
+    this.#repairIn(RESTART_AFTER_MS); // nothing may come of it, not even a change of state
   }
 
   _configure(config) {
