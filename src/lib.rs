@@ -29,6 +29,9 @@ pub mod ice;
 pub mod signal;
 pub mod turn;
 
+#[cfg(any(feature = "client", feature = "daemon"))]
+mod dial;
+
 #[cfg(feature = "client")]
 pub mod client;
 

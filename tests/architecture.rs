@@ -49,7 +49,8 @@ const PURE: &[&str] = &[
     "std::time::SystemTime",
 ];
 const SOCKETS: &[&str] = &["std::net::TcpListener", "std::net::TcpStream", "std::net::UdpSocket"];
-const ALL: &[&str] = &["auth", "config", "http", "ice", "net", "ops", "signal", "stun", "time", "turn"];
+const ALL: &[&str] =
+    &["auth", "config", "dial", "http", "ice", "net", "ops", "signal", "stun", "time", "turn"];
 
 #[rustfmt::skip]
 const RULES: &[Rule] = &[
@@ -67,11 +68,14 @@ const RULES: &[Rule] = &[
     Rule { module: "net", may_use: &["stun", "turn", "auth", "time"], never: &[],
            crates: Crates::NotOf(&["clap", "http_body_util", "hyper", "hyper_util", "tokio", "tokio_rustls",
                                    "tokio_tungstenite", "toml"]) },
-    Rule { module: "http", may_use: &["ice", "signal", "auth", "time", "net::admission", "net::clock", "net::listen",
+    Rule { module: "http", may_use: &["dial", "ice", "signal", "auth", "time", "net::admission", "net::clock", "net::listen",
                                          "net::proxy", "net::tls"],
            crates: Crates::NotOf(&["clap", "libc", "mio", "toml"]), never: &[] },
-    // Beside them: the other side of the rooms, which knows nothing of how a server does it
-    Rule { module: "client", may_use: &["signal::SUBPROTOCOL", "signal::close"], never: &["std::env", "std::fs", "std::process"],
+    // Beside them: the way to other servers
+    Rule { module: "dial", may_use: &[], crates: Crates::Only(&["rcgen", "rustls", "rustls_native_certs", "tokio"]),
+           never: &["std::fs", "std::process"] },
+    // and the other side of the rooms, which knows nothing of how a server does it
+    Rule { module: "client", may_use: &["dial", "signal::SUBPROTOCOL", "signal::close"], never: &["std::env", "std::fs", "std::process"],
            crates: Crates::Only(&["futures_util", "rustls", "rustls_native_certs", "serde", "serde_json", "thiserror",
                                   "tokio", "tokio_rustls", "tokio_tungstenite"]) },
     // L4: TOML as written -> settings of the layers below
@@ -503,6 +507,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("http", "use crate::net;", "http must not use: net"),
     ("client", "use crate::signal::Rooms;", "client must not use: signal::Rooms"),
     ("client", "use crate::net::clock;", "client must not use: net::clock"),
+    ("dial", "use crate::net::tls;", "dial must not use: net::tls"),
     ("config", "use crate::net::Relay;", "config must not use: net::Relay"),
     ("config", "use crate::http::Settings;", "config must not use: http::Settings"),
     ("ops", "use crate::cli::main;", "ops must not use: cli::main"),
@@ -536,6 +541,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("net", "fn f() { hyper::rt() }", "net must not mention the crate: hyper::rt"),
     ("http", "use mio::Poll;", "http must not mention the crate: mio::Poll"),
     ("client", "use hyper::Request;", "client must not mention the crate: hyper::Request"),
+    ("dial", "use hyper::Request;", "dial must not mention the crate: hyper::Request"),
     ("config", "use tokio::runtime::Runtime;", "config must not mention the crate: tokio::runtime::Runtime"),
     ("ops", "use clap::Parser;", "ops must not mention the crate: clap::Parser"),
     ("main", "use clap::Parser;", "main must not mention the crate: clap::Parser"),
@@ -550,6 +556,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("ice", "use std::thread;", "ice must not mention: std::thread"),
     ("signal", "use std::{io::{self, Read}};", "signal must not mention: std::io"),
     ("client", "use std::fs;", "client must not mention: std::fs"),
+    ("dial", "use std::fs;", "dial must not mention: std::fs"),
     ("config", "use std::net::TcpListener;", "config must not mention: std::net::TcpListener"),
     ("cli", "use std::net::UdpSocket;", "cli must not mention: std::net::UdpSocket"),
     ("main", "use std::fs;", "main must not mention: std::fs"),

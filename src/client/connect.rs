@@ -1,14 +1,13 @@
 //! From a URL to a WebSocket: TCP, TLS, the opening handshake.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::net::lookup_host;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -16,14 +15,13 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, uri};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::error::Error;
+use crate::dial;
 use crate::signal::SUBPROTOCOL;
 
 /// Bytes that a WebSocket reads at a time: thousands of clients fit in one process.
 const BUFFER: usize = 4096;
 /// Bytes of a message of the server: more than any ternd sends by default.
 const MAX_BYTES: usize = 4 << 20;
-/// How long an address may take while there are others.
-const PER_ADDRESS: Duration = Duration::from_secs(2);
 const PATH: &str = "/v1/ws";
 
 /// Where to connect to, and as whom.
@@ -124,11 +122,14 @@ pub(super) async fn open(options: &Options) -> Result<Socket, Error> {
     let mut request = uri.into_client_request()?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
 
-    let tcp = dial(options, &host, port).await.map_err(|e| Error::Lost(format!("{host}:{port}: {e}")))?;
+    let lost = |error: io::Error| Error::Lost(format!("{host}:{port}: {error}"));
+    let addresses = lookup_host((host.as_str(), port)).await.map_err(lost)?;
+    let tcp = dial::connect(addresses, options.from, options.patience).await.map_err(lost)?;
     let stream: Box<dyn Stream> = match secure {
         true => {
             let name = ServerName::try_from(host).map_err(|error| wrong(&error.to_string()))?;
-            let config = options.tls.clone().map_or_else(trust, Ok)?;
+            let config =
+                options.tls.clone().map_or_else(|| dial::trusting(None), Ok).map_err(Error::Options)?;
             let tls = TlsConnector::from(config).connect(name, tcp).await;
             Box::new(tls.map_err(|error| Error::Lost(format!("TLS: {error}")))?)
         }
@@ -140,80 +141,4 @@ pub(super) async fn open(options: &Options) -> Result<Socket, Error> {
         .max_message_size(Some(MAX_BYTES))
         .max_frame_size(Some(MAX_BYTES));
     Ok(tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await?.0)
-}
-
-async fn dial(options: &Options, host: &str, port: u16) -> io::Result<TcpStream> {
-    first(lookup_host((host, port)).await?, options.from).await
-}
-
-/// The first that can be had.
-async fn first(addresses: impl Iterator<Item = SocketAddr>, from: Option<IpAddr>) -> io::Result<TcpStream> {
-    let fits = |to: &SocketAddr| from.is_none_or(|from| from.is_ipv4() == to.is_ipv4());
-    let mut addresses = addresses.filter(fits).peekable();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address to go to");
-    while let Some(address) = addresses.next() {
-        let attempt = reach(address, from);
-        let outcome = match addresses.peek() {
-            Some(_) => {
-                timeout(PER_ADDRESS, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            }
-            None => attempt.await,
-        };
-        match outcome {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-async fn reach(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if let Some(from) = from {
-        socket.bind((from, 0).into())?;
-    }
-    let stream = socket.connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// Whom this machine trusts.
-fn trust() -> Result<Arc<rustls::ClientConfig>, Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| Error::Options(error.to_string()))?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn an_address_that_is_dead_or_silent_or_of_another_family_hides_no_other() {
-        let any = || SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let good = tokio::net::TcpListener::bind(any()).await.unwrap();
-        let dead = std::net::TcpListener::bind(any()).unwrap().local_addr().unwrap();
-        // Nobody accepts, and there is no place to wait.
-        let silent = TcpSocket::new_v4().unwrap();
-        silent.bind(any()).unwrap();
-        let silent = silent.listen(1).unwrap();
-        let mut waiting = Vec::new();
-        let soon = Duration::from_millis(200);
-        while let Ok(stream) = timeout(soon, TcpStream::connect(silent.local_addr().unwrap())).await {
-            waiting.push(stream.unwrap());
-        }
-        let foreign = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 9));
-        let all = [foreign, dead, silent.local_addr().unwrap(), good.local_addr().unwrap()];
-        for from in [None, Some(Ipv4Addr::LOCALHOST.into())] {
-            let stream = first(all.into_iter(), from).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), good.local_addr().unwrap());
-        }
-        let none = first([foreign].into_iter(), Some(Ipv4Addr::LOCALHOST.into())).await;
-        assert_eq!(none.unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
 }

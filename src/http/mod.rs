@@ -18,7 +18,6 @@
 //! bound in [`Settings`]; errors of one connection never reach another, and no error of `accept` ends a listener.
 
 mod challenges;
-mod connect;
 mod events;
 mod front;
 mod hub;
@@ -59,7 +58,6 @@ use crate::net::clock::Clock;
 use crate::{ice as ice_core, signal};
 
 pub use challenges::Challenges;
-pub(crate) use connect::connect;
 pub use front::{Figures, Handle, Server};
 pub use jwks::JwksSource;
 pub use listen::{Rebound, StartError};

@@ -1,7 +1,6 @@
 //! Certificates, and the TLS configuration that all listeners share.
 
 mod exchanged;
-mod trust;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,6 @@ use rustls::server::WantsServerCert;
 use rustls::sign::CertifiedKey;
 
 pub use exchanged::{ACME_TLS_1, Certificates, challenge, pair_from_pem};
-pub use trust::trusting;
 
 /// A certificate or key that can't be used.
 #[derive(Debug, thiserror::Error)]

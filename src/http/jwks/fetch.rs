@@ -1,7 +1,6 @@
 //! One look at a JWKS: GET, and no more. Redirects are not followed: they would lead the operator's trust elsewhere.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +17,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
-use super::super::connect;
 use super::JwksSource;
-use crate::net::tls;
+use crate::dial;
 
 /// Bytes of the head of an answer.
 const HEAD: usize = 16 * 1024;
@@ -36,7 +34,7 @@ pub(super) struct Page {
 async fn trust(source: &JwksSource) -> Result<Arc<ClientConfig>, String> {
     let ca = source.ca.clone();
     // It reads files.
-    let trust = spawn_blocking(move || tls::trusting(ca.as_deref())).await.map_err(said)?;
+    let trust = spawn_blocking(move || dial::trusting(ca.as_deref())).await.map_err(said)?;
     trust.map_err(|error| format!("rooms.jwt.jwks-ca-file: {error}"))
 }
 
@@ -55,8 +53,8 @@ async fn reach(source: &JwksSource) -> Result<TcpStream, String> {
     let addresses = lookup_host((source.host.as_str(), source.port)).await;
     let addresses = addresses.map_err(|error| format!("no address: {error}"))?;
     // Without TLS the name of this machine must not lead away from it.
-    let addresses: Vec<_> = addresses.filter(|address| source.secure || address.ip().is_loopback()).collect();
-    connect(&addresses, source.timeout).await.map_err(|error| error.to_string())
+    let addresses = addresses.filter(|address| source.secure || address.ip().is_loopback());
+    dial::connect(addresses, None, source.timeout).await.map_err(|error| error.to_string())
 }
 
 async fn get(
@@ -97,15 +95,8 @@ async fn get(
     }
 }
 
-/// With its causes: hyper's errors tell nothing by themselves.
 fn said(error: impl Into<Box<dyn Error + Send + Sync>>) -> String {
-    let error: Box<dyn Error + Send + Sync> = error.into();
-    let (mut said, mut cause) = (error.to_string(), error.source());
-    while let Some(deeper) = cause {
-        let _ = write!(said, ": {deeper}");
-        cause = deeper.source();
-    }
-    said
+    dial::with_causes(&*error.into())
 }
 
 fn max_age(headers: &HeaderMap) -> Option<Duration> {

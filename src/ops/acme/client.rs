@@ -1,6 +1,5 @@
 //! HTTPS to the ACME server: one connection for each of the dozen requests of an order.
 
-use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -17,8 +16,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::http;
-use crate::net::tls;
+use crate::dial;
 
 /// For one request, from the name's resolution to the end of the answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,7 +30,7 @@ pub(super) struct Https(TlsConnector);
 impl Https {
     /// Trusts the certificates in `ca` (PEM), or those that this machine trusts.
     pub(super) fn trusting(ca: Option<&[u8]>) -> Result<Self, String> {
-        let config = tls::trusting(ca).map_err(|error| format!("acme.ca-file: {error}"))?;
+        let config = dial::trusting(ca).map_err(|error| format!("acme.ca-file: {error}"))?;
         Ok(Self(TlsConnector::from(config)))
     }
 
@@ -48,8 +46,8 @@ impl Https {
         let named = HeaderValue::from_str(authority.as_str()).map_err(|_| invalid("not a host"))?;
         request.headers_mut().insert(HOST, named);
 
-        let addresses: Vec<_> = lookup_host((host, authority.port_u16().unwrap_or(443))).await?.collect();
-        let stream = http::connect(&addresses, PATIENCE).await?;
+        let addresses = lookup_host((host, authority.port_u16().unwrap_or(443))).await?;
+        let stream = dial::connect(addresses, None, PATIENCE).await?;
         let stream = self.0.connect(name, stream).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
@@ -70,23 +68,9 @@ impl HttpClient for Https {
         Box::pin(async move {
             let answer = timeout(PATIENCE, client.ask(request)).await;
             let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-            answer.map_err(|error| Error::Other(format!("{url}: {}", with_causes(&error)).into()))
+            answer.map_err(|error| Error::Other(format!("{url}: {}", dial::with_causes(&error)).into()))
         })
     }
-}
-
-/// An error with all that led to it: hyper tells the cause apart.
-fn with_causes(error: &io::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
