@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
+use super::ahead::Ahead;
 use super::limits::Seldom;
 use super::listen::{Listeners, Rebound};
-use super::prefixed::Prefixed;
 #[cfg(feature = "socketio")]
 use super::socketio;
 use super::{Counters, Door, Live, Peer, Services, Settings, Shared, StartError, proxied, routes};
@@ -392,7 +392,7 @@ impl Guest {
             let peer = peer.clone();
             async move { Ok::<_, Infallible>(routes::answer(&peer, request).await) }
         });
-        let io = TokioIo::new(Prefixed::new(early, stream));
+        let io = TokioIo::new(Ahead::new(early, stream));
         let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
         // The request that showed that this is HTTP is answered even if the stop comes first.
         let stop = async {

@@ -17,19 +17,18 @@
 //! What enters: connections. What leaves: answers, and the connections that speak TURN. Every growable thing has a
 //! bound in [`Settings`]; errors of one connection never reach another, and no error of `accept` ends a listener.
 
+mod ahead;
 mod challenges;
 mod events;
 mod front;
 mod hub;
 mod ice;
 mod jwks;
-mod lean;
 mod limits;
 mod listen;
 mod origin;
 mod outbox;
 mod pages;
-mod prefixed;
 mod proxied;
 mod reply;
 mod routes;

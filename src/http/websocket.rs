@@ -30,7 +30,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::lean::Lean;
+use super::ahead::Ahead;
 use super::origin::Caller;
 use super::outbox::{Next, Outbox};
 use super::reply::{self, Failure, Reply};
@@ -39,14 +39,14 @@ use super::{Peer, Shared};
 use crate::ice::Host;
 use crate::signal::{ConnectionId, SUBPROTOCOL, close};
 
-/// Bytes that a WebSocket keeps for reading: enough for a candidate. More comes from [`Lean`].
+/// Bytes that a WebSocket keeps for reading: enough for a candidate. More comes from [`Ahead`].
 const READ: usize = 256;
 /// Bytes that are collected until they are written. What waits when they are, goes with them.
 const WRITE: usize = 4096;
 /// Messages of one client that are taken in a row; then those who get them come first. Less than any outbox takes.
 const IN_A_ROW: usize = 8;
 
-type Socket = WebSocketStream<Lean<TokioIo<Upgraded>>>;
+type Socket = WebSocketStream<Ahead<TokioIo<Upgraded>>>;
 
 /// Checks the opening handshake, and goes on with the WebSocket once the answer is sent.
 pub(super) fn answer(peer: &Arc<Peer>, mut request: Request<Incoming>) -> Result<Reply, Failure> {
@@ -153,7 +153,7 @@ async fn serve(peer: &Peer, from: IpAddr, upgraded: Upgraded, host: Option<Host>
         // Pongs wait here, too: who pings and never reads must not make the server keep them all. What the rooms
         // send is handed over one by one, and is hardly longer than the longest message of a client.
         .max_write_buffer_size(queue_bytes.saturating_add(2 * max_bytes + 4 * WRITE));
-    let stream = Lean::new(TokioIo::new(upgraded));
+    let stream = Ahead::scooping(TokioIo::new(upgraded));
     // In a box that ends here: a future keeps room for all that it ever held, and this one lives long.
     let opening = async move { Socket::from_raw_socket(stream, Role::Server, Some(config)).await.split() };
     let (sink, stream) = Box::pin(opening).await;
@@ -281,7 +281,7 @@ impl Link<'_> {
 
 /// Reads on and throws away, so that the close frame is not lost to a reset: a client that is in the middle of
 /// sending reads it afterwards.
-async fn drain(mut socket: Lean<TokioIo<Upgraded>>) {
+async fn drain(mut socket: Ahead<TokioIo<Upgraded>>) {
     let _ = socket.shutdown().await;
     let mut waste = vec![0; WRITE];
     while socket.read(&mut waste).await.is_ok_and(|n| n > 0) {}
