@@ -26,6 +26,8 @@ mod process;
 #[path = "../support/report.rs"]
 mod report;
 mod rows;
+#[path = "../support/run.rs"]
+mod run;
 mod server;
 mod streams;
 mod sys;
@@ -34,10 +36,8 @@ mod traffic;
 #[allow(dead_code)] // shared with the bench `core`, which uses more of it
 mod world;
 
-use std::time::Instant;
-
-use report::Line;
 use rows::{FULL, Profile, QUICK, Race, Row, SMOKE};
+use run::{Output, number, one_of, usage};
 use server::Kind;
 
 #[global_allocator]
@@ -61,36 +61,33 @@ With RACE_LOG=1 the servers say what they have to say.
 Needs two cores that have nothing else to do, root, and the Debian packages coturn, ethtool, iproute2, util-linux.
 ";
 
+/// Those that can be chosen.
+const SERVERS: [Kind; 3] = [Kind::Coturn, Kind::Ternd, Kind::Floor];
+
 struct Options {
     profile: Profile,
     rows: Vec<Row>,
     servers: Vec<Kind>,
     rate: Option<f64>,
     ternd: String,
-    json: Option<String>,
-    write: Option<String>,
+    output: Output,
 }
 
 fn options() -> Options {
     let mut o = Options {
         profile: QUICK,
         rows: Vec::new(),
-        servers: vec![Kind::Coturn, Kind::Ternd, Kind::Floor],
+        servers: SERVERS.into(),
         rate: None,
         ternd: env!("CARGO_BIN_EXE_ternd").into(),
-        json: None,
-        write: None,
+        output: Output::default(),
     };
     let (mut chosen, mut rounds, mut seconds) = (None, None, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_else(|| usage(&format!("{arg} needs a value")));
         match arg.as_str() {
-            "--profile" => {
-                let name = value();
-                let profile = [QUICK, FULL, SMOKE].into_iter().find(|p| p.name == name);
-                o.profile = profile.unwrap_or_else(|| usage(&name));
-            }
+            "--profile" => o.profile = one_of(&value(), &[QUICK, FULL, SMOKE], |profile| profile.name),
             "--rows" => chosen = Some(value()),
             "--list" => {
                 rows::all()
@@ -98,18 +95,17 @@ fn options() -> Options {
                     .for_each(|row| println!("{}{}", row.name, if row.quick { "  quick" } else { "" }));
                 std::process::exit(0);
             }
-            "--servers" => o.servers = value().split(',').map(kind).collect(),
+            "--servers" => {
+                o.servers = value().split(',').map(|name| one_of(name, &SERVERS, |k| k.name())).collect()
+            }
             "--rate" => o.rate = Some(number(&value())),
             "--rounds" => rounds = Some(number(&value())),
             "--seconds" => seconds = Some(number(&value())),
             "--ternd" => o.ternd = value(),
-            "--json" => o.json = Some(value()),
-            "--write" => o.write = Some(value()),
+            "--json" => o.output.json = Some(value()),
+            "--write" => o.output.write = Some(value()),
             "--bench" => {} // cargo's own
-            "--help" | "-h" => {
-                print!("{HELP}");
-                std::process::exit(0);
-            }
+            "--help" | "-h" => run::help(),
             other => usage(other),
         }
     }
@@ -132,22 +128,6 @@ fn options() -> Options {
     o
 }
 
-fn kind(text: &str) -> Kind {
-    [Kind::Coturn, Kind::Ternd, Kind::Floor]
-        .into_iter()
-        .find(|k| k.name() == text)
-        .unwrap_or_else(|| usage(text))
-}
-
-fn number(text: &str) -> f64 {
-    text.parse().unwrap_or_else(|_| usage(text))
-}
-
-fn usage(what: &str) -> ! {
-    eprintln!("{what}: not understood\n\n{HELP}");
-    std::process::exit(2);
-}
-
 fn main() {
     // What the race starts itself, in the servers' network.
     if let [_, flag, listen, peer] = &std::env::args().collect::<Vec<_>>()[..]
@@ -157,33 +137,11 @@ fn main() {
         floor::run(listen.parse().unwrap(), peer.parse().unwrap());
     }
     let o = options();
-    let start = Instant::now();
     let version = report::said("dpkg-query", &["-W", "-f", "${Version}", "coturn"]);
     let about = report::about(format!("{}, {} rounds", o.profile.name, o.profile.rounds), version);
     files::raise_file_limit();
     process::pin_to(process::LOAD_CORE);
     let mut race = Race::new(o.profile, o.servers, o.rate, o.ternd);
 
-    let mut lines: Vec<Line> = Vec::new();
-    println!("{}", report::head());
-    for row in &o.rows {
-        let measured = race.measure(row);
-        print!("{}", report::text(&measured));
-        lines.extend(measured);
-    }
-    print!("\n{}", report::verdict(&lines));
-    println!("{} s; profile {}", start.elapsed().as_secs(), o.profile.name);
-
-    match o.json.as_deref() {
-        Some("-") => println!("{:#}", report::json(&about, &lines)),
-        Some(file) => std::fs::write(file, format!("{:#}\n", report::json(&about, &lines))).unwrap(),
-        None => {}
-    }
-    if let Some(file) = o.write {
-        let document =
-            std::fs::read_to_string(&file).unwrap_or_else(|e| usage(&format!("--write {file}: {e}")));
-        let table = report::markdown(&about, &lines);
-        let document = report::put(&document, "race", &table);
-        std::fs::write(&file, document.unwrap_or_else(|| usage("--write: the marks are missing"))).unwrap();
-    }
+    o.output.of("race", o.profile.name, &about, &o.rows, |row| race.measure(row));
 }

@@ -30,13 +30,13 @@ mod process;
 #[path = "../support/report.rs"]
 mod report;
 mod rows;
+#[path = "../support/run.rs"]
+mod run;
 mod server;
 mod traffic;
 
-use std::time::Instant;
-
-use report::Line;
 use rows::{FULL, QUICK, Race, Row, SMOKE};
+use run::{Output, number, one_of, usage};
 use server::{Files, Kind};
 
 #[global_allocator]
@@ -64,14 +64,13 @@ is installed under target/ the first time.
 struct Options {
     race: Race,
     rows: Vec<Row>,
-    json: Option<String>,
-    write: Option<String>,
+    output: Output,
 }
 
 fn options() -> Options {
     let (mut profile, mut rows, mut servers) = (QUICK, rows::ALL.to_vec(), Kind::ALL.to_vec());
     let (mut rate, mut ternd) = (None, env!("CARGO_BIN_EXE_ternd").to_owned());
-    let (mut json, mut write, mut rounds, mut seconds) = (None, None, None, None);
+    let (mut output, mut rounds, mut seconds) = (Output::default(), None, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_else(|| usage(&format!("{arg} needs a value")));
@@ -87,13 +86,10 @@ fn options() -> Options {
             "--rounds" => rounds = Some(number(&value())),
             "--seconds" => seconds = Some(number(&value())),
             "--ternd" => ternd = value(),
-            "--json" => json = Some(value()),
-            "--write" => write = Some(value()),
+            "--json" => output.json = Some(value()),
+            "--write" => output.write = Some(value()),
             "--bench" => {} // cargo's own
-            "--help" | "-h" => {
-                print!("{HELP}");
-                std::process::exit(0);
-            }
+            "--help" | "-h" => run::help(),
             other => usage(other),
         }
     }
@@ -106,20 +102,7 @@ fn options() -> Options {
         eprintln!("WITHOUT socket.io, whose columns stay empty: {why}");
         servers.retain(|kind| *kind != Kind::Node);
     }
-    Options { race: Race { files, profile, servers, rate }, rows, json, write }
-}
-
-fn one_of<T: Copy>(text: &str, all: &[T], name: impl Fn(&T) -> &str) -> T {
-    all.iter().copied().find(|one| name(one) == text).unwrap_or_else(|| usage(text))
-}
-
-fn number(text: &str) -> f64 {
-    text.parse().unwrap_or_else(|_| usage(text))
-}
-
-fn usage(what: &str) -> ! {
-    eprintln!("{what}: not understood\n\n{HELP}");
-    std::process::exit(2);
+    Options { race: Race { files, profile, servers, rate }, rows, output }
 }
 
 fn main() {
@@ -130,31 +113,10 @@ fn main() {
     {
         floor::run(listen.parse().unwrap());
     }
-    let Options { race, rows, json, write } = options();
-    let start = Instant::now();
+    let Options { race, rows, output } = options();
     let node = format!("{}, Node {}", server::SOCKET_IO, report::said("node", &["--version"]));
     let about = report::about(format!("{}, {} rounds", race.profile.name, race.profile.rounds), node);
     process::pin_to(process::LOAD_CORE);
 
-    let mut lines: Vec<Line> = Vec::new();
-    println!("{}", report::head());
-    for row in &rows {
-        let measured = race.measure(row);
-        print!("{}", report::text(&measured));
-        lines.extend(measured);
-    }
-    print!("\n{}", report::verdict(&lines));
-    println!("{} s; profile {}", start.elapsed().as_secs(), race.profile.name);
-
-    match json.as_deref() {
-        Some("-") => println!("{:#}", report::json(&about, &lines)),
-        Some(file) => std::fs::write(file, format!("{:#}\n", report::json(&about, &lines))).unwrap(),
-        None => {}
-    }
-    if let Some(file) = write {
-        let document =
-            std::fs::read_to_string(&file).unwrap_or_else(|e| usage(&format!("--write {file}: {e}")));
-        let document = report::put(&document, "signal", &report::markdown(&about, &lines));
-        std::fs::write(&file, document.unwrap_or_else(|| usage("--write: the marks are missing"))).unwrap();
-    }
+    output.of("signal", race.profile.name, &about, &rows, |row| race.measure(row));
 }
