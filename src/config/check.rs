@@ -72,12 +72,7 @@ fn host(config: &Config, report: &Report<'_>) {
 //= 5780-6-2
 fn listeners(config: &Config, report: &Report<'_>) {
     let listen = &config.listen;
-    let streams = [
-        ("listen.tcp", &listen.tcp),
-        ("listen.tls", &listen.tls),
-        ("listen.http", &listen.http),
-        ("listen.redirect", &listen.redirect),
-    ];
+    let streams = listen.streams();
     let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
     let mut blamed = Vec::new();
     for (path, addresses) in streams {
@@ -99,7 +94,7 @@ fn listeners(config: &Config, report: &Report<'_>) {
     }
 
     let [tcp, tls, http, redirect] = streams;
-    let all = [("listen.udp", &listen.udp), tcp, tls, http, redirect];
+    let all = [("listen.udp", &*listen.udp), tcp, tls, http, redirect];
     for (path, addresses) in all {
         if addresses.iter().any(|a| a.port() == 0) {
             let fix = "write the port, unless this is a test";

@@ -116,6 +116,18 @@ pub struct Listen {
     pub forwarded_for: Vec<IpNet>,
 }
 
+impl Listen {
+    /// What is spoken over streams, each with its key: no two of these may have the same port.
+    pub fn streams(&self) -> [(&'static str, &[SocketAddr]); 4] {
+        [
+            ("listen.tcp", &self.tcp),
+            ("listen.tls", &self.tls),
+            ("listen.http", &self.http),
+            ("listen.redirect", &self.redirect),
+        ]
+    }
+}
+
 /// PEM files. They were readable, and fit each other, when the configuration was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Door, Settings, Shared, front};
-use crate::net::listen::{self as net, covers};
+use crate::net::listen::{self as net, overlap};
 
 /// Why the server can't start. Displays with the address and a way out.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +118,7 @@ impl Listeners {
             if ours.clone().any(|l| (l.door, l.wanted) == (door, wanted)) {
                 continue;
             }
-            let is_ours = ours.any(|l| covers(l.bound, wanted) || covers(wanted, l.bound));
+            let is_ours = ours.any(|l| overlap(l.bound, wanted));
             let socket = bind(wanted, &settings.inherited, is_ours)?;
             let bound = socket.local_addr().map_err(|error| StartError { address: wanted, error })?;
             added.push(Bound { listener: Listener { door, wanted, bound }, socket });

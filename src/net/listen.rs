@@ -34,6 +34,11 @@ fn explain(error: &io::Error) -> String {
     format!("{error}; {way_out}")
 }
 
+/// Is there anything that both of these addresses stand for?
+pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    covers(one, other) || covers(other, one)
+}
+
 /// Does a listener get what is sent to this address?
 pub fn covers(listener: SocketAddr, addr: SocketAddr) -> bool {
     let wildcard = listener.ip().is_unspecified() && listener.is_ipv4() == addr.is_ipv4();

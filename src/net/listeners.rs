@@ -18,7 +18,7 @@ use mio::{Interest, Token};
 
 use super::Settings;
 use super::control::{Control, Stuck};
-use super::listen::{self, ListenError, covers};
+use super::listen::{self, ListenError, covers, overlap};
 use super::shard::{self, Shard};
 use super::udp::Outgoing;
 use crate::time::Instant;
@@ -79,7 +79,7 @@ impl Listener {
     }
 
     fn overlaps(&self, transport: Transport, addr: SocketAddr) -> bool {
-        self.transport == transport && (covers(self.bound, addr) || covers(addr, self.bound))
+        self.transport == transport && overlap(self.bound, addr)
     }
 }
 

@@ -57,7 +57,7 @@ use mio::{Poll, Waker};
 pub use admission::{Admission, StreamLimits, StreamTicket};
 pub use control::{Changes, Control, Stuck};
 pub use counters::Counters;
-pub use listen::{ListenError, covers};
+pub use listen::{ListenError, covers, overlap};
 pub use listeners::Rebound;
 
 use crate::auth::Authenticator;

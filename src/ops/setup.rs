@@ -8,7 +8,7 @@ use log::info;
 use super::state::OwnSecret;
 use super::{StartError, acme};
 use crate::auth::Authenticator;
-use crate::config::{Config, JwtKind, Listen};
+use crate::config::{Config, JwtKind};
 use crate::http::{self, RevokeSink, TokenKind, TurnSink};
 use crate::net::clock::Clock;
 use crate::net::{self, detect};
@@ -143,25 +143,14 @@ impl Setup {
 
     /// A port can't change its kind while the daemon runs: the other kind of listener has it.
     pub(super) fn moved_ports(&self, config: &Config) -> Vec<String> {
-        let kinds = |listen: &Listen| {
-            [
-                ("tcp", listen.tcp.clone()),
-                ("tls", listen.tls.clone()),
-                ("http", listen.http.clone()),
-                ("redirect", listen.redirect.clone()),
-            ]
-        };
-        let old = kinds(&self.config.listen);
         let mut moved = Vec::new();
-        for (kind, addrs) in kinds(&config.listen) {
-            for (other, addr) in addrs.iter().flat_map(|addr| old.iter().map(move |other| (other, *addr))) {
-                let has_it = |old: &&SocketAddr| net::covers(**old, addr) || net::covers(addr, **old);
-                if let Some(old) = other.1.iter().find(has_it).filter(|_| other.0 != kind && addr.port() != 0)
-                {
+        for (key, addrs) in config.listen.streams() {
+            for (other, old) in self.config.listen.streams().into_iter().filter(|(other, _)| *other != key) {
+                for addr in addrs.iter().filter(|addr| addr.port() != 0) {
+                    let Some(old) = old.iter().find(|old| net::overlap(**old, *addr)) else { continue };
                     moved.push(format!(
-                        "listen.{kind} = {addr}: listen.{} has {old}, and a port changes its kind with a restart only; \
-                         take another port, or `systemctl restart ternd`",
-                        other.0
+                        "{key} = {addr}: {other} has {old}, and a port changes its kind with a restart only; take another \
+                         port, or `systemctl restart ternd`"
                     ));
                 }
             }
