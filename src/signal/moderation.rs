@@ -27,11 +27,16 @@ impl Rooms {
 
     pub(super) fn lock(&mut self, from: ConnectionId, locked: bool) -> Result<(), Refusal> {
         let (_, place) = self.moderator(from)?;
-        if let Some(room) = self.rooms.get_mut(&place.room) {
-            room.locked = locked;
-        }
-        self.tell_moderation(&place.room, Some(&place.peer), None);
+        self.set_locked(&place.room, locked, Some(&place.peer));
         Ok(())
+    }
+
+    /// `by`: nobody but the operator. `false`: there is no such room.
+    pub(super) fn set_locked(&mut self, name: &str, locked: bool, by: Option<&str>) -> bool {
+        let Some(room) = self.rooms.get_mut(name) else { return false };
+        room.locked = locked;
+        self.tell_moderation(name, by, None);
+        true
     }
 
     pub(super) fn kick(&mut self, now: Now, from: ConnectionId, kick: &Kick<'_>) -> Result<(), Refusal> {

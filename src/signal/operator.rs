@@ -24,10 +24,7 @@ impl Rooms {
 
     /// Locks a room, or unlocks it; its moderators may do the opposite. `false`: there is no such room.
     pub fn lock_room(&mut self, room: &str, locked: bool) -> bool {
-        let Some(found) = self.rooms.get_mut(room) else { return false };
-        found.locked = locked;
-        self.tell_moderation(room, None, None);
-        true
+        self.set_locked(room, locked, None)
     }
 
     /// Puts everybody out of a room, which ends with that; how many these were.
